@@ -38,7 +38,8 @@ type Command struct {
 	Answer Answer
 
 	listing    *Listing
-	buyer, key []byte // point into the rooms
+	answerer   Answerer // who is told; nil where somebody waits in Engine.Do
+	buyer, key []byte   // point into the rooms
 	buyerRoom  [MaxID]byte
 	keyRoom    [MaxKey]byte
 	scratch    [32]byte
@@ -64,6 +65,14 @@ type Answer struct {
 	Changed   bool   // false where the command found its effect already there
 }
 
+// Answerer is told the answer of a command that Engine.Send took.
+type Answerer interface {
+	// Answered is called once, on a goroutine that many answers share: it must
+	// not block. Err is as from Engine.Do; only where it is nil is c.Answer
+	// valid. The command is the answerer's again.
+	Answered(c *Command, err error)
+}
+
 var commands = sync.Pool{New: func() any { return new(Command) }}
 
 // AcquireCommand returns an empty command.
@@ -76,7 +85,7 @@ func ReleaseCommand(c *Command) {
 	}
 	c.Op, c.Quantity, c.Restock, c.Settings = 0, 0, false, nil
 	c.Run, c.Number, c.Status, c.Deadline = 0, 0, 0, 0
-	c.listing = nil
+	c.listing, c.answerer = nil, nil
 	c.Answer = Answer{}
 	c.buyer, c.key = nil, nil
 	commands.Put(c)

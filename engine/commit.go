@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +24,7 @@ type committer struct {
 	ready   sync.Cond // something was decided, or no more will come
 	space   sync.Cond // open was taken
 	open    []decided
-	events  int // in open
+	events  int // in open; an answer without an event counts as one
 	closing bool
 	broken  atomic.Bool // memory is ahead of the disk, for good
 
@@ -45,8 +46,17 @@ type viewChange struct {
 	view    *View
 }
 
-// maxUndurable bounds the events that wait for the disk: a shard that is ahead
-// by more waits, its inbox fills, and buyers are refused fast.
+// size is what of the decided waits for the disk: events, or answers to refused
+// commands, whichever are more.
+func (d *decided) size() int {
+	if d.batch == nil {
+		return len(d.events)
+	}
+	return max(len(d.events), len(d.batch.commands))
+}
+
+// maxUndurable bounds what waits for the disk: a shard that is ahead by more
+// waits, its inbox fills, and buyers are refused fast.
 const maxUndurable = 1 << 14
 
 func newCommitter(journal Journal, seq uint64, onFail func(error)) *committer {
@@ -62,7 +72,7 @@ func (c *committer) submit(d decided) {
 		c.space.Wait()
 	}
 	c.open = append(c.open, d)
-	c.events += len(d.events)
+	c.events += d.size()
 	first := len(c.open) == 1
 	c.mu.Unlock()
 	if first {
@@ -88,6 +98,10 @@ func (c *committer) run() {
 			c.mu.Unlock()
 			return
 		}
+		// Let who can run add to the batch: an fsync costs the same for more.
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
 		c.taken, c.open, c.events = c.open, c.taken[:0], 0
 		c.mu.Unlock()
 		c.space.Broadcast()
@@ -145,6 +159,8 @@ func (c *committer) append(all []decided) error {
 	err := c.journal.Append(events)
 	c.met.events.observe(int64(len(events)))
 	c.met.latency.observe(int64(time.Since(began)))
-	c.met.seq.Store(c.seq)
+	if err == nil {
+		c.met.seq.Store(c.seq)
+	}
 	return err
 }

@@ -24,18 +24,21 @@ type Engine struct {
 	commit  *committer
 	listing atomic.Pointer[map[string]*Listing]
 
-	creating sync.Mutex // one product is created at a time
+	creating sync.Mutex          // one product is created at a time
+	unknown  map[string]*Listing // created in their shards, perhaps not durably: the next Create has to meet them
 	failed   chan struct{}
 	failure  atomic.Pointer[error]
 	snaps    snapshotter
+	answers  chan answers
 
 	overloaded, givenUp atomic.Uint64
 
-	deciding sync.WaitGroup // the shards
-	storing  sync.WaitGroup // the committer
-	tending  sync.WaitGroup // watchdog and snapshotter
-	stop     chan struct{}
-	stopOnce sync.Once
+	deciding  sync.WaitGroup // the shards
+	storing   sync.WaitGroup // the committer
+	tending   sync.WaitGroup // watchdog and snapshotter
+	answering sync.WaitGroup
+	stop      chan struct{}
+	stopOnce  sync.Once
 }
 
 // Options are the engine's knobs. Zero means the default.
@@ -151,11 +154,12 @@ func New(opts Options, journal Journal, from *Recovered) (*Engine, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{opts: opts, ids: opts.IDs, failed: make(chan struct{}), stop: make(chan struct{})}
+	e := &Engine{opts: opts, ids: opts.IDs, unknown: make(map[string]*Listing), failed: make(chan struct{}), stop: make(chan struct{})}
 	e.commit = newCommitter(journal, from.Seq, e.fail)
 	e.commit.met.seq.Store(from.Seq)
+	e.answers = make(chan answers, answersWaiting)
 	for range opts.Shards {
-		e.shards = append(e.shards, newShard(opts.InboxLimit, e.commit, e.opts.Now))
+		e.shards = append(e.shards, newShard(opts.InboxLimit, e.answers, e.commit, e.opts.Now))
 	}
 	listings := make(map[string]*Listing, len(from.Products))
 	for id, p := range from.Products {
@@ -165,6 +169,9 @@ func New(opts Options, journal Journal, from *Recovered) (*Engine, error) {
 	}
 	e.listing.Store(&listings)
 
+	for range runtime.GOMAXPROCS(0) {
+		e.run(&e.answering, "answerer", func() { e.answer(e.answers) })
+	}
 	e.run(&e.storing, "committer", e.commit.run)
 	for i, s := range e.shards {
 		e.run(&e.deciding, fmt.Sprintf("shard-%d", i), s.run)
@@ -206,28 +213,30 @@ func (e *Engine) Listings() []*Listing {
 // ErrStalled and ErrClosed say that nothing happened, the others that we do not
 // know.
 func (e *Engine) Do(l *Listing, c *Command) error {
-	c.listing = l
-	b, err := l.shard.inbox.push(c)
+	b, err := e.push(l, c)
 	if err != nil {
-		if err == ErrOverloaded {
-			e.overloaded.Add(1)
-		}
 		return err
 	}
 	<-b.done
-	switch b.state.Load() {
-	case answered:
-		e.name(c)
-		return nil
-	case withdrawn:
-		return ErrStalled
-	case unknown:
-		c.abandoned = true
-		return ErrUnknown
-	default:
-		c.abandoned = true
-		return ErrJournalFailed
+	return e.settle(c, b.state.Load())
+}
+
+// Send asks the product's shard and returns. Unless it returns an error, which
+// says that nothing happened, the answerer is told the answer once it is durable,
+// perhaps before Send has returned. Until then the command is the engine's.
+func (e *Engine) Send(l *Listing, c *Command, to Answerer) error {
+	c.answerer = to
+	_, err := e.push(l, c)
+	return err
+}
+
+func (e *Engine) push(l *Listing, c *Command) (*batch, error) {
+	c.listing = l
+	b, err := l.shard.inbox.push(c)
+	if err == ErrOverloaded {
+		e.overloaded.Add(1)
 	}
+	return b, err
 }
 
 // name fills in the order's id. It is the waiter's work, not the shard's.
@@ -254,13 +263,20 @@ func (e *Engine) Create(settings *Settings, stock int64) (Answer, error) {
 	if len(before) >= e.opts.MaxProducts {
 		return Answer{}, ErrTooManyProducts
 	}
-	l := e.list(NewProduct(settings.ID))
+	l := e.unknown[settings.ID]
+	if l == nil {
+		l = e.list(NewProduct(settings.ID))
+	}
 	c := AcquireCommand()
 	defer ReleaseCommand(c)
 	c.Op, c.Settings, c.Quantity = OpCreate, settings, stock
 	if err := e.Do(l, c); err != nil {
+		if err == ErrUnknown {
+			e.unknown[settings.ID] = l
+		}
 		return Answer{}, err
 	}
+	delete(e.unknown, settings.ID)
 	after := make(map[string]*Listing, len(before)+1)
 	maps.Copy(after, before)
 	after[settings.ID] = l
@@ -309,6 +325,8 @@ func (e *Engine) Close() error {
 		e.storing.Wait()
 		close(e.stop)
 		e.tending.Wait()
+		close(e.answers)
+		e.answering.Wait()
 	})
 	return e.err()
 }

@@ -38,7 +38,7 @@ type Product struct {
 	past   []pastKeys
 	joined [MaxID + 1 + MaxKey]byte
 
-	refunded map[orderPlace]struct{} // of earlier runs, since this process started
+	refunded map[orderPlace]struct{} // of all runs, since this process started
 }
 
 // bought is what an idempotency key decided.
@@ -395,7 +395,7 @@ func (p *Product) startRun(ev *Event) {
 		}
 	}
 	clear(p.past[len(kept):])
-	if p.keys.len() > 0 {
+	if p.status.len() > 0 { // without keys too: OldestNeeded asks until when its orders are needed
 		kept = append(kept, pastKeys{run: p.run, begun: p.begun, until: ev.At + KeepKeys, keys: p.keys, bought: p.bought})
 	}
 	p.past = kept
@@ -441,6 +441,7 @@ func (p *Product) resolve(ev *Event) {
 		p.held -= ev.Quantity
 		p.remaining += ev.Quantity
 	case OrderRefunded:
+		p.rememberRefund(ev) // a reset may come before who asked the ledger before this
 		if ev.Restock {
 			p.sold -= ev.Quantity
 			p.remaining += ev.Quantity
@@ -457,11 +458,15 @@ func (p *Product) applyToEarlierRun(ev *Event) error {
 	if ev.Kind != OrderRefunded || ev.Run > p.run {
 		return p.damaged(ev, fmt.Sprintf("is not of the present run, %d", p.run))
 	}
+	p.rememberRefund(ev)
+	return nil
+}
+
+func (p *Product) rememberRefund(ev *Event) {
 	if p.refunded == nil {
 		p.refunded = make(map[orderPlace]struct{})
 	}
 	p.refunded[orderPlace{ev.Run, ev.Number}] = struct{}{}
-	return nil
 }
 
 func (p *Product) damaged(ev *Event, what string) error {

@@ -31,8 +31,8 @@ const expireLimit = 1024
 // recheckHolds bounds how long a clock that was set forward goes unnoticed.
 const recheckHolds = time.Second
 
-func newShard(inboxLimit int, commit *committer, now func() int64) *shard {
-	return &shard{inbox: newInbox(inboxLimit), commit: commit, now: now, spare: make(chan []Event, 4)}
+func newShard(inboxLimit int, tell chan<- answers, commit *committer, now func() int64) *shard {
+	return &shard{inbox: newInbox(inboxLimit, tell), commit: commit, now: now, spare: make(chan []Event, 4)}
 }
 
 // run works until the inbox is closed and empty.
@@ -172,10 +172,11 @@ func (s *shard) expire(now int64, events []Event) []Event {
 		if d.listing.due == d.deadline {
 			d.listing.due = 0
 		}
-		before := len(events)
+		holds, before := &d.listing.product.holds, len(events)
+		waiting := len(holds.heap)
 		events = d.listing.product.Expire(now, limit, events)
-		if n := len(events) - before; n > 0 {
-			limit -= n
+		limit -= waiting - len(holds.heap) // those resolved long ago take time as well
+		if len(events) != before {
 			s.touch(d.listing)
 		}
 		s.schedule(d.listing)

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // A snapshot is a product's state as chunks of about a MiB, so that neither
@@ -63,7 +65,7 @@ func (w *chunkWriter) flag(v bool) {
 
 // WriteSnapshot hands the product's state to flush, chunk by chunk.
 func (p *Product) WriteSnapshot(flush func(chunk []byte) error) error {
-	w := &chunkWriter{flush: flush, chunk: make([]byte, 0, chunkSize+512)}
+	w := &chunkWriter{flush: flush} // a chunk grows as it must: most products are small
 	w.begin(chunkHead)
 	w.uint(snapshotVersion)
 	s := p.settings
@@ -96,6 +98,11 @@ func (p *Product) WriteSnapshot(flush func(chunk []byte) error) error {
 		w.chunk = append(w.chunk, byte(*p.status.at(i)))
 	}
 	w.begin(chunkHolds)
+	// Sorted, so that all histories of a state write the same bytes. A sorted
+	// heap is still a heap.
+	slices.SortFunc(p.holds.heap, func(a, b hold) int {
+		return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.number, b.number))
+	})
 	for _, h := range p.holds.heap {
 		if *p.status.at(int(h.number)) != Held {
 			continue
@@ -164,6 +171,16 @@ func (r *chunkReader) bytes() []byte {
 	return b
 }
 
+// name reads bytes that fit into names.
+func (r *chunkReader) name() []byte {
+	b := r.bytes()
+	if len(b) > 255 {
+		r.bad, r.rest = true, nil
+		return nil
+	}
+	return b
+}
+
 // readHead reads a snapshot's first chunk.
 func readHead(chunk []byte) (*Product, error) {
 	if len(chunk) == 0 || chunk[0] != chunkHead {
@@ -208,11 +225,14 @@ func ReadSnapshot(next func() ([]byte, error)) (*Product, error) {
 		if chunk == nil {
 			return p, p.checkSnapshot()
 		}
+		if len(chunk) == 0 {
+			return nil, fmt.Errorf("%w: an empty chunk in the snapshot of %q", ErrDamaged, p.settings.ID)
+		}
 		r := &chunkReader{rest: chunk[1:]}
 		switch chunk[0] {
 		case chunkBuyers:
 			for len(r.rest) > 0 {
-				name := r.bytes()
+				name := r.name()
 				p.buyers.insert(nameHash(name), name)
 				p.units.push(int32(r.int()))
 			}
@@ -232,7 +252,7 @@ func ReadSnapshot(next func() ([]byte, error)) (*Product, error) {
 			}
 		case chunkKeys:
 			for len(r.rest) > 0 {
-				name := r.bytes()
+				name := r.name()
 				keys.insert(nameHash(name), name)
 				decided.push(bought{number: uint32(r.uint()), quantity: int32(r.uint())})
 			}

@@ -1,0 +1,160 @@
+package ingest
+
+import (
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// door is a listener that bounds how many clients are inside. One too many is
+// told so by a problem and turned away without costing a worker. Running out of
+// descriptors or buffers does not close the door: those inside will leave.
+type door struct {
+	net.Listener
+	limit int64
+	log   zerolog.Logger
+
+	readTimeout, writeTimeout, idleTimeout time.Duration
+
+	inside   atomic.Int64
+	turned   atomic.Uint64
+	turning  chan struct{} // bounds how many are being turned away at once
+	turnings sync.WaitGroup
+
+	mu     sync.Mutex
+	fresh  map[*connection]struct{} // that may not have sent anything yet
+	shut   bool
+	closed chan struct{}
+}
+
+// turningAtOnce bounds the goroutines that tell clients there is no room.
+const turningAtOnce = 64
+
+func newDoor(l net.Listener, o *Options) *door {
+	return &door{
+		Listener: l, limit: int64(o.MaxConnections), log: o.Logger,
+		readTimeout: o.ReadTimeout, writeTimeout: o.WriteTimeout, idleTimeout: o.IdleTimeout,
+		turning: make(chan struct{}, turningAtOnce),
+		fresh:   make(map[*connection]struct{}),
+		closed:  make(chan struct{}),
+	}
+}
+
+// Accept returns the next client there is room for.
+func (d *door) Accept() (net.Conn, error) {
+	wait := time.Duration(0)
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			if !passing(err) {
+				return nil, err
+			}
+			if wait == 0 {
+				d.log.Warn().Err(err).Msg("cannot accept connections for the moment")
+			}
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			select {
+			case <-time.After(wait):
+				continue
+			case <-d.closed:
+				return nil, net.ErrClosed
+			}
+		}
+		wait = 0
+		if d.inside.Add(1) > d.limit {
+			d.inside.Add(-1)
+			d.turnAway(c)
+			continue
+		}
+		conn := newConnection(c, d)
+		d.mu.Lock()
+		shut := d.shut
+		if !shut {
+			d.fresh[conn] = struct{}{}
+		}
+		d.mu.Unlock()
+		if shut {
+			conn.Close()
+			return nil, net.ErrClosed
+		}
+		return conn, nil
+	}
+}
+
+// passing reports whether accepting may work again in a moment.
+func passing(err error) bool {
+	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// turnAway tells a client that there is no room.
+func (d *door) turnAway(c net.Conn) {
+	d.turned.Add(1)
+	select {
+	case d.turning <- struct{}{}:
+	default:
+		c.Close()
+		return
+	}
+	d.turnings.Add(1)
+	go func() {
+		defer d.turnings.Done()
+		defer func() { <-d.turning }()
+		defer c.Close()
+		if c.SetWriteDeadline(time.Now().Add(lingerFor)) != nil {
+			return
+		}
+		body := appendProblem(nil, tooManyConnections, "The node holds as many connections as it may. Nothing was decided; try again.")
+		answer := "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/problem+json\r\n" +
+			"Cache-Control: no-store\r\nRetry-After: " + strconv.FormatInt(retrySoon(), 10) +
+			"\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + string(body)
+		if _, err := c.Write([]byte(answer)); err != nil {
+			return
+		}
+		if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			drain(c)
+		}
+	}()
+}
+
+// left is called once by each connection that closes.
+func (d *door) left(c *connection) {
+	d.inside.Add(-1)
+	d.mu.Lock()
+	delete(d.fresh, c)
+	d.mu.Unlock()
+}
+
+// Close stops accepting, once, and closes the clients that have not said
+// anything yet: fasthttp would wait five seconds for each of them.
+func (d *door) Close() error {
+	d.mu.Lock()
+	if d.shut {
+		d.mu.Unlock()
+		return nil
+	}
+	d.shut = true
+	close(d.closed)
+	var silent []*connection
+	for c := range d.fresh {
+		if !c.begun.Load() {
+			silent = append(silent, c)
+		}
+	}
+	d.mu.Unlock()
+	err := d.Listener.Close()
+	for _, c := range silent {
+		c.Close()
+	}
+	return err
+}
