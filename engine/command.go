@@ -40,6 +40,7 @@ type Command struct {
 	listing    *Listing
 	answerer   Answerer // who is told; nil where somebody waits in Engine.Do
 	buyer, key []byte   // point into the rooms
+	hash       uint64   // of the buyer
 	buyerRoom  [MaxID]byte
 	keyRoom    [MaxKey]byte
 	scratch    [32]byte
@@ -85,14 +86,17 @@ func ReleaseCommand(c *Command) {
 	}
 	c.Op, c.Quantity, c.Restock, c.Settings = 0, 0, false, nil
 	c.Run, c.Number, c.Status, c.Deadline = 0, 0, 0, 0
-	c.listing, c.answerer = nil, nil
+	c.listing, c.answerer, c.hash = nil, nil, 0
 	c.Answer = Answer{}
 	c.buyer, c.key = nil, nil
 	commands.Put(c)
 }
 
 // SetBuyer copies the buyer's id, MaxID bytes at most; longer is a programmer's error.
-func (c *Command) SetBuyer(id []byte) { c.buyer = c.buyerRoom[:copyAll(c.buyerRoom[:], id)] }
+func (c *Command) SetBuyer(id []byte) {
+	c.buyer = c.buyerRoom[:copyAll(c.buyerRoom[:], id)]
+	c.hash = nameHash(c.buyer)
+}
 
 // SetKey copies the idempotency key, MaxKey bytes at most.
 func (c *Command) SetKey(key []byte) { c.key = c.keyRoom[:copyAll(c.keyRoom[:], key)] }
@@ -101,7 +105,7 @@ func (c *Command) SetKey(key []byte) { c.key = c.keyRoom[:copyAll(c.keyRoom[:], 
 // ledger told, of the product the command will be sent to.
 func (c *Command) SetOrder(o *Order) {
 	c.Run, c.Number, c.Status, c.Deadline, c.Quantity = o.Run, o.Number, o.Status, o.Deadline, o.Quantity
-	c.buyer = c.buyerRoom[:copy(c.buyerRoom[:], o.Buyer)]
+	c.SetBuyer([]byte(o.Buyer))
 }
 
 // Buyer returns the buyer's id, empty for an anonymous one.

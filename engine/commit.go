@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +17,10 @@ import (
 type committer struct {
 	journal Journal
 	seq     uint64
+	shards  []*shard
+	telling *telling
 	onFail  func(error)
+	busy    atomic.Bool // between taking a batch and being ready for the next
 
 	mu      sync.Mutex
 	ready   sync.Cond // something was decided, or no more will come
@@ -59,8 +61,8 @@ func (d *decided) size() int {
 // waits, its inbox fills, and buyers are refused fast.
 const maxUndurable = 1 << 14
 
-func newCommitter(journal Journal, seq uint64, onFail func(error)) *committer {
-	c := &committer{journal: journal, seq: seq, onFail: onFail}
+func newCommitter(journal Journal, seq uint64, tell *telling, onFail func(error)) *committer {
+	c := &committer{journal: journal, seq: seq, telling: tell, onFail: onFail}
 	c.ready.L, c.space.L = &c.mu, &c.mu
 	return c
 }
@@ -90,6 +92,10 @@ func (c *committer) close() {
 
 func (c *committer) run() {
 	for {
+		c.busy.Store(false)
+		for _, s := range c.shards {
+			s.inbox.ready()
+		}
 		c.mu.Lock()
 		for len(c.open) == 0 && !c.closing {
 			c.ready.Wait()
@@ -98,15 +104,15 @@ func (c *committer) run() {
 			c.mu.Unlock()
 			return
 		}
-		// Let who can run add to the batch: an fsync costs the same for more.
-		c.mu.Unlock()
-		runtime.Gosched()
-		c.mu.Lock()
+		c.busy.Store(true)
 		c.taken, c.open, c.events = c.open, c.taken[:0], 0
 		c.mu.Unlock()
 		c.space.Broadcast()
 		c.store(c.taken)
 		clear(c.taken)
+		// Whoever gets an answer may send the next order, and an fsync costs
+		// the same for more of them.
+		c.telling.wait()
 	}
 }
 

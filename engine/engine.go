@@ -29,7 +29,7 @@ type Engine struct {
 	failed   chan struct{}
 	failure  atomic.Pointer[error]
 	snaps    snapshotter
-	answers  chan answers
+	telling  *telling
 
 	overloaded, givenUp atomic.Uint64
 
@@ -155,11 +155,13 @@ func New(opts Options, journal Journal, from *Recovered) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{opts: opts, ids: opts.IDs, unknown: make(map[string]*Listing), failed: make(chan struct{}), stop: make(chan struct{})}
-	e.commit = newCommitter(journal, from.Seq, e.fail)
+	e.telling = newTelling()
+	e.commit = newCommitter(journal, from.Seq, e.telling, e.fail)
 	e.commit.met.seq.Store(from.Seq)
-	e.answers = make(chan answers, answersWaiting)
 	for range opts.Shards {
-		e.shards = append(e.shards, newShard(opts.InboxLimit, e.answers, e.commit, e.opts.Now))
+		s := newShard(opts.InboxLimit, e.telling, e.commit, e.opts.Now)
+		e.shards = append(e.shards, s)
+		e.commit.shards = append(e.commit.shards, s)
 	}
 	listings := make(map[string]*Listing, len(from.Products))
 	for id, p := range from.Products {
@@ -170,7 +172,7 @@ func New(opts Options, journal Journal, from *Recovered) (*Engine, error) {
 	e.listing.Store(&listings)
 
 	for range runtime.GOMAXPROCS(0) {
-		e.run(&e.answering, "answerer", func() { e.answer(e.answers) })
+		e.run(&e.answering, "answerer", e.tell)
 	}
 	e.run(&e.storing, "committer", e.commit.run)
 	for i, s := range e.shards {
@@ -227,6 +229,9 @@ func (e *Engine) Do(l *Listing, c *Command) error {
 func (e *Engine) Send(l *Listing, c *Command, to Answerer) error {
 	c.answerer = to
 	_, err := e.push(l, c)
+	if err != nil {
+		c.answerer = nil
+	}
 	return err
 }
 
@@ -325,7 +330,7 @@ func (e *Engine) Close() error {
 		e.storing.Wait()
 		close(e.stop)
 		e.tending.Wait()
-		close(e.answers)
+		close(e.telling.queue)
 		e.answering.Wait()
 	})
 	return e.err()

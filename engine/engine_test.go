@@ -211,6 +211,37 @@ func TestAJournalErrorStopsTheEngineForGood(t *testing.T) {
 	}
 }
 
+// The shard may be deciding while the journal fails: that its own batches are all
+// done with must not make it believe its memory.
+func TestSoldOutIsNotAnsweredFromMemoryThatTheDiskRefused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var disk, clock brake
+		j := enginetest.NewMemoryJournal()
+		j.BeforeAppend = disk.hook
+		e := start(t, j, engine.Options{Shards: 1, IDs: j.IDs(), Now: func() int64 {
+			clock.hook(nil)
+			return sceneEpoch
+		}})
+		l := create(t, e, &engine.Settings{ID: "p"}, 1)
+		disk.stop(t)
+		first := later(func() reply { return place(e, l, "a", "", 1) })
+		synctest.Wait()
+		clock.stop(t) // the shard waits just before it decides
+		second := later(func() reply { return place(e, l, "b", "", 1) })
+		synctest.Wait()
+		disk.release(errDisk)
+		synctest.Wait()
+		if r := <-first; !errors.Is(r.err, engine.ErrJournalFailed) {
+			t.Errorf("the last unit: %v, %v", r.Outcome, r.err)
+		}
+		clock.release(nil)
+		if r := <-second; !errors.Is(r.err, engine.ErrJournalFailed) {
+			t.Errorf("the disk never sold the last unit, and a buyer is told %v, %v", r.Outcome, r.err)
+		}
+		wantView(t, l, 1, 0, 0)
+	})
+}
+
 // jammed is an engine of one shard whose disk stands still and whose queue
 // behind the disk is full, so that the shard itself waits.
 type jammed struct {
@@ -237,10 +268,16 @@ func jam(t *testing.T, opts engine.Options) jammed {
 	l := e.Listing([]byte("p"))
 	disk.stop(t)
 	j := jammed{engine: e, listing: l, journal: h.journal, disk: disk}
-	for _, op := range []engine.Op{engine.OpPause, engine.OpReset, engine.OpResume} {
-		j.decided = append(j.decided, later(func() reply { return admin(e, l, op, 5) }))
+	ask := func(op engine.Op, times int) {
+		for range times {
+			j.decided = append(j.decided, later(func() reply { return admin(e, l, op, 5) }))
+		}
 		synctest.Wait()
 	}
+	ask(engine.OpPause, 1) // the disk is busy with it, and the next gather
+	ask(engine.OpReset, 1)
+	ask(engine.OpResume, engine.GatherUpTo-1) // until they are many: the queue is full with them
+	ask(engine.OpResume, engine.GatherUpTo)   // the shard decides these and has to wait
 	return j
 }
 
@@ -271,7 +308,7 @@ func TestAStalledJournalGivesUpWhatWaits(t *testing.T) {
 		if got := <-waiting; got.err != engine.ErrStalled {
 			t.Errorf("a command in the inbox: %v", got.err)
 		}
-		if st := j.engine.Stats(); st.GivenUp != 4 {
+		if st := j.engine.Stats(); st.GivenUp != uint64(len(j.decided)+1) {
 			t.Errorf("%d commands were given up", st.GivenUp)
 		}
 
@@ -311,12 +348,13 @@ func TestARetryTellsWhatBecameOfAnUnknownOutcome(t *testing.T) {
 // Promise 5.
 func TestAFullInboxRefusesAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		j := jam(t, engine.Options{InboxLimit: 4, StallAfter: time.Hour})
+		const limit = engine.GatherUpTo + 10
+		j := jam(t, engine.Options{InboxLimit: limit, StallAfter: time.Hour})
 		var waiting []<-chan reply
-		for range 4 {
-			waiting = append(waiting, later(func() reply { return place(j.engine, j.listing, "a", "", 1) }))
-			synctest.Wait()
+		for range limit {
+			waiting = append(waiting, later(func() reply { return admin(j.engine, j.listing, engine.OpRestock, 1) }))
 		}
+		synctest.Wait()
 		before := time.Now()
 		for range 3 {
 			if r := place(j.engine, j.listing, "b", "", 1); r.err != engine.ErrOverloaded {
@@ -327,16 +365,17 @@ func TestAFullInboxRefusesAtOnce(t *testing.T) {
 			t.Errorf("and it took %v", waited)
 		}
 		st := j.engine.Stats()
-		if st.Overloaded != 3 || st.Shards[0].InboxDepth != 4 || st.Shards[0].InboxLimit != 4 {
+		if st.Overloaded != 3 || st.Shards[0].InboxDepth != limit || st.Shards[0].InboxLimit != limit {
 			t.Errorf("Stats: %d refused, %d of %d wait", st.Overloaded, st.Shards[0].InboxDepth, st.Shards[0].InboxLimit)
 		}
 		j.disk.release(nil)
 		synctest.Wait()
 		for i, r := range waiting {
 			if got := <-r; got.err != nil || got.Outcome != engine.Accepted {
-				t.Errorf("buyer %d, who waited: %v, %v", i, got.Outcome, got.err)
+				t.Errorf("command %d, which waited: %v, %v", i, got.Outcome, got.err)
 			}
 		}
+		wantView(t, j.listing, 5+limit, 0, 0)
 	})
 }
 
@@ -346,15 +385,15 @@ func TestRefusalsThatWaitForTheDiskAreBounded(t *testing.T) {
 		var disk brake
 		j := enginetest.NewMemoryJournal()
 		j.BeforeAppend = disk.hook
-		e := start(t, j, engine.Options{Shards: 1, InboxLimit: 64, StallAfter: time.Hour, IDs: j.IDs()})
+		e := start(t, j, engine.Options{Shards: 1, InboxLimit: engine.GatherUpTo, StallAfter: time.Hour, IDs: j.IDs()})
 		l := create(t, e, &engine.Settings{ID: "p"}, 1)
 		disk.stop(t)
 		first := later(func() reply { return place(e, l, "a", "", 1) })
 		synctest.Wait()
 		var refused, soldOut atomic.Int64
 		var clients sync.WaitGroup
-		for range 2 * engine.MaxUndurable / 64 {
-			for range 64 {
+		for range 2 * engine.MaxUndurable / engine.GatherUpTo {
+			for range engine.GatherUpTo {
 				clients.Go(func() {
 					switch r := place(e, l, "b", "k", 1); {
 					case r.err == engine.ErrOverloaded:

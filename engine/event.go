@@ -37,7 +37,17 @@ type Event struct {
 	Restock  bool   // OrderRefunded
 	Settings *Settings
 
-	command *Command // who waits for it; nil for the shard's own events
+	command *Command // who waits for it; nil for the shard's own events and in a replay
+	hash    uint64   // of Buyer; 0: to be computed
+}
+
+// buyerHash returns the hash of the buyer's name. Who sent the command computed
+// it, so that the shard need not; a replay does.
+func (e *Event) buyerHash() uint64 {
+	if e.hash != 0 {
+		return e.hash
+	}
+	return nameHash(e.Buyer)
 }
 
 // Order reports whether the event is about an order.

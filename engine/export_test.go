@@ -8,6 +8,9 @@ const ExpireLimit = expireLimit
 // MaxUndurable bounds what is decided and not durable.
 const MaxUndurable = maxUndurable
 
+// GatherUpTo is how many commands wait for one another while the journal is busy.
+const GatherUpTo = gatherUpTo
+
 // NamesSplit is how many names fit before the table is cut into parts.
 const NamesSplit = namesSplit
 
@@ -17,7 +20,7 @@ type Names struct{ names }
 // NoName is the number of a name that is not there.
 const NoName = noName
 
-func (n *Names) Add(name []byte) uint32                     { return n.add(name) }
+func (n *Names) Add(name []byte) uint32                     { return n.add(nameHash(name), name) }
 func (n *Names) Find(name []byte) uint32                    { return n.find(nameHash(name), name) }
 func (n *Names) FindHashed(hash uint64, name []byte) uint32 { return n.find(hash, name) }
 func (n *Names) Get(number uint32) []byte                   { return n.get(number) }
@@ -52,7 +55,7 @@ func (h *Heap) Len() int     { return len(h.h) }
 // into its inbox. It returns how many holds it returned and how many it took out
 // of the heap.
 func ExpireStep(p *Product, now int64) (returned, taken int) {
-	s := newShard(1, nil, nil, func() int64 { return now })
+	s := newShard(1, nil, new(committer), func() int64 { return now })
 	s.schedule(&Listing{product: p})
 	before := len(p.holds.heap)
 	events := s.expire(now, nil)

@@ -20,9 +20,15 @@ type inbox struct {
 	limit  int   // commands in the open batch
 	closed error // why nothing more is taken in
 
-	wake chan struct{} // holds a token after a push into an empty inbox
-	tell chan<- answers
+	busy *atomic.Bool  // the journal is: let commands gather, up to gatherUpTo
+	wake chan struct{} // holds a token after a push that the shard should look at
+	tell *telling
 }
+
+// gatherUpTo is how many commands gather while the journal is busy with a batch
+// before it. Fewer would have to wait for it anyway, decided or not, and each
+// look at them costs a wake-up. More are worth deciding meanwhile.
+const gatherUpTo = 256
 
 // batch is the commands that are answered together. Its state moves once, from
 // waiting to one of the others, and then done is closed.
@@ -56,8 +62,8 @@ func (b *batch) end(state uint32) bool {
 	return true
 }
 
-func newInbox(limit int, tell chan<- answers) *inbox {
-	return &inbox{limit: limit, open: newBatch(nil), wake: make(chan struct{}, 1), tell: tell}
+func newInbox(limit int, busy *atomic.Bool, tell *telling) *inbox {
+	return &inbox{limit: limit, open: newBatch(nil), busy: busy, wake: make(chan struct{}, 1), tell: tell}
 }
 
 // push puts the command into the open batch and returns that batch.
@@ -78,7 +84,7 @@ func (in *inbox) push(c *Command) (*batch, error) {
 		b.sent++
 	}
 	in.mu.Unlock()
-	if n == 0 {
+	if n == 0 && !in.busy.Load() || n == min(gatherUpTo, in.limit)-1 {
 		in.signal()
 	}
 	return b, nil
@@ -91,12 +97,13 @@ func (in *inbox) signal() {
 	}
 }
 
-// take returns the open batch, or nil where nothing waits.
+// take returns the open batch, or nil where there is nothing to decide yet.
 func (in *inbox) take() *batch {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	b := in.open
-	if len(b.commands) == 0 {
+	n := len(b.commands)
+	if n == 0 || n < min(gatherUpTo, in.limit) && in.busy.Load() && in.closed == nil {
 		return nil
 	}
 	var commands []*Command
@@ -122,7 +129,7 @@ func (in *inbox) finish(b *batch, state uint32) {
 	in.mu.Unlock()
 	sent := sentOf(b, commands)
 	if b.end(state) && len(sent) > 0 {
-		in.tellAll(sent, state)
+		in.tell.all(sent, state)
 		if len(sent) == len(commands) {
 			return // the slice is the answering goroutines' now
 		}
@@ -151,12 +158,10 @@ func sentOf(b *batch, commands []*Command) []*Command {
 	return sent
 }
 
-// tellAll hands the commands that were sent to the answering goroutines.
-func (in *inbox) tellAll(commands []*Command, state uint32) {
-	for len(commands) > 0 {
-		n := min(len(commands), answersAtOnce)
-		in.tell <- answers{commands[:n:n], state}
-		commands = commands[n:]
+// ready wakes the shard if anything gathered while the journal was busy.
+func (in *inbox) ready() {
+	if in.depth() > 0 {
+		in.signal()
 	}
 }
 
@@ -209,7 +214,7 @@ func (in *inbox) tick(patience int) (given int) {
 	}
 	in.mu.Unlock()
 	for _, a := range late {
-		in.tellAll(a.commands, a.state)
+		in.tell.all(a.commands, a.state)
 	}
 	return given
 }

@@ -24,14 +24,24 @@ import (
 // after it was asked, also after everything else, which is the same as never.
 // One that was withdrawn is left out: if it took effect, no order is found.
 func TestTheEngineIsLinearizable(t *testing.T) {
-	seeds := uint64(40)
-	for seed := range seeds {
+	operations, unknown := 0, 0
+	for seed := range uint64(300) {
 		bubble(t, func(t *testing.T) {
 			history := recordHistory(t, seed)
+			operations += len(history)
+			for _, o := range history {
+				if o.Return == math.MaxInt64 {
+					unknown++
+				}
+			}
 			if !porcupine.CheckOperations(shelfModel, history) {
 				t.Errorf("seed %d: no order explains what %d operations were told", seed, len(history))
 			}
 		})
+	}
+	t.Logf("%d operations, of %d the outcome was unknown", operations, unknown)
+	if operations < 10_000 || unknown < 100 {
+		t.Error("that is too few to tell anything")
 	}
 }
 

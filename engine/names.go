@@ -84,9 +84,19 @@ func (n *names) insert(hash uint64, name []byte) uint32 {
 	return number
 }
 
+// touch looks at where the name with that hash belongs and does nothing with it.
+// Such looks do not wait for each other, so a batch's worth of them costs little
+// more than one, and finds and inserts after them do not wait for memory.
+func (n *names) touch(hash uint64) uint64 {
+	if len(n.parts) == 0 {
+		return 0
+	}
+	p := &n.parts[hash%uint64(len(n.parts))]
+	return p.slots[hash>>32&uint64(len(p.slots)-1)]
+}
+
 // add returns the name's number, adding the name where it is new.
-func (n *names) add(name []byte) uint32 {
-	hash := nameHash(name)
+func (n *names) add(hash uint64, name []byte) uint32 {
 	if number := n.find(hash, name); number != noName {
 		return number
 	}

@@ -123,7 +123,7 @@ func (p *Product) place(c *Command, now int64, events []Event) []Event {
 		return events
 	}
 	if s.LimitPerBuyer > 0 && len(c.buyer) > 0 {
-		a.Units, a.Limit = p.unitsOf(c.buyer), s.LimitPerBuyer
+		a.Units, a.Limit = p.unitsOf(c.hash, c.buyer), s.LimitPerBuyer
 		if a.Units+c.Quantity > s.LimitPerBuyer {
 			a.Outcome = OverLimit
 			return events
@@ -140,12 +140,12 @@ func (p *Product) place(c *Command, now int64, events []Event) []Event {
 	a.Status = acceptedStatus(a.Deadline)
 	return p.emit(events, Event{
 		Kind: OrderAccepted, At: now, Number: a.Number, Quantity: c.Quantity, Buyer: c.buyer, Key: c.key,
-		Price: s.Price, Currency: s.Currency, Deadline: a.Deadline, command: c,
+		Price: s.Price, Currency: s.Currency, Deadline: a.Deadline, command: c, hash: c.hash,
 	})
 }
 
-func (p *Product) unitsOf(buyer []byte) int64 {
-	number := p.buyers.find(nameHash(buyer), buyer)
+func (p *Product) unitsOf(hash uint64, buyer []byte) int64 {
+	number := p.buyers.find(hash, buyer)
 	if number == noName {
 		return 0
 	}
@@ -409,14 +409,15 @@ func (p *Product) startRun(ev *Event) {
 func (p *Product) accept(ev *Event) {
 	buyer := noName
 	if len(ev.Buyer) > 0 {
-		buyer = p.buyers.add(ev.Buyer)
+		buyer = p.buyers.add(ev.buyerHash(), ev.Buyer)
 		if int(buyer) == p.units.len() {
 			p.units.push(0)
 		}
 		*p.units.at(int(buyer)) += int32(ev.Quantity)
 	}
 	if len(ev.Key) > 0 {
-		p.keys.add(p.join(ev.Buyer, ev.Key))
+		joined := p.join(ev.Buyer, ev.Key)
+		p.keys.add(nameHash(joined), joined)
 		p.bought.push(bought{number: ev.Number, quantity: int32(ev.Quantity)})
 	}
 	p.remaining -= ev.Quantity

@@ -9,8 +9,8 @@ import (
 // shard is the one goroutine that owns its products. Its loop is: drain the
 // inbox, decide each command, hand what was decided to the committer. It takes
 // no lock around a decision and never waits on a socket; it goes on deciding
-// while the committer waits for the disk, so batches form by nature, out of what
-// arrived during the last fsync. No answer leaves before the committer has made
+// while the committer waits for the disk, where enough has gathered to be worth
+// it, so batches form by nature, out of what arrived during the last fsync. No answer leaves before the committer has made
 // the batch that holds it, and all batches before, durable.
 type shard struct {
 	inbox  *inbox
@@ -21,6 +21,7 @@ type shard struct {
 	met    shardMetrics
 
 	touched []*Listing // products changed by the present batch
+	looked  uint64     // keeps the compiler from dropping names.touch
 	undone  atomic.Int64
 	spare   chan []Event
 }
@@ -31,8 +32,8 @@ const expireLimit = 1024
 // recheckHolds bounds how long a clock that was set forward goes unnoticed.
 const recheckHolds = time.Second
 
-func newShard(inboxLimit int, tell chan<- answers, commit *committer, now func() int64) *shard {
-	return &shard{inbox: newInbox(inboxLimit, tell), commit: commit, now: now, spare: make(chan []Event, 4)}
+func newShard(inboxLimit int, tell *telling, commit *committer, now func() int64) *shard {
+	return &shard{inbox: newInbox(inboxLimit, &commit.busy, tell), commit: commit, now: now, spare: make(chan []Event, 4)}
 }
 
 // run works until the inbox is closed and empty.
@@ -75,6 +76,9 @@ func (s *shard) step(b *batch) {
 	events := s.events()
 	events = s.expire(now, events)
 	if b != nil {
+		for _, c := range b.commands {
+			s.looked += c.listing.product.buyers.touch(c.hash)
+		}
 		for _, c := range b.commands {
 			before := len(events)
 			events = c.listing.product.Decide(c, now, events)

@@ -17,15 +17,24 @@ import (
 // wrote together that promises 1 to 3 were kept. A seed decides the workload and
 // the crashes; what runs when among the clients is the scheduler's.
 func TestCrashes(t *testing.T) {
-	for seed := range uint64(250) {
+	crashes, acked, kept := 0, 0, 0
+	for seed := range uint64(1000) {
 		s := newSimulation(t, seed)
 		for range 1 + s.rng.IntN(4) {
-			s.live(1 + s.rng.IntN(30))
+			if s.live(1 + s.rng.IntN(14)); s.crashed.Load() {
+				crashes++
+			}
 		}
 		s.live(0)
+		acked += len(s.acked)
+		kept += len(s.keys)
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
+	}
+	t.Logf("%d crashes, %d orders acknowledged, %d of them with a key", crashes, acked, kept)
+	if crashes < 500 || acked < 2000 {
+		t.Error("that is too few to tell anything")
 	}
 }
 

@@ -368,7 +368,7 @@ func (j *Journal) Append(events []engine.Event) error {
 	j.durable.advance(next - 1)
 
 	kick(j.markKick)
-	if next-j.indexed.get() > indexBatch {
+	if next-j.indexed.get() > indexLag {
 		kick(j.indexKick)
 	}
 	return nil

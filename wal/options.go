@@ -33,8 +33,8 @@ type Options struct {
 	// MarkInterval is the least time between two writes of the mark. Default
 	// 100 ms.
 	MarkInterval time.Duration
-	// IndexInterval is the longest the index stays behind the journal while
-	// nobody asks for it. Default 250 ms.
+	// IndexInterval is how often the indexer looks whether the moment is quiet
+	// enough to go on. Default 250 ms.
 	IndexInterval time.Duration
 	// ReadTimeout bounds how long a read waits for the index or for an event
 	// in flight to become durable. Default 2 s.
