@@ -1,6 +1,9 @@
 package engine
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // telling is the way from a decided batch to those who sent its commands: a
 // queue, and the answering goroutines behind it, one a core. They exist so that
@@ -11,56 +14,62 @@ type telling struct {
 
 	mu      sync.Mutex
 	untold  int // in the queue, or being told
-	allTold sync.Cond
+	tellers int
+	emptied sync.Cond // nothing waits in the queue any more
 }
 
 // answers are commands of one batch that are to be told how it ended.
 type answers struct {
 	commands []*Command
 	state    uint32
+	at       time.Time // when that was known
 }
 
 const (
 	// answersAtOnce is how many commands one answering goroutine takes, so that
-	// several cores share a large batch.
-	answersAtOnce = 64
+	// all cores share a batch.
+	answersAtOnce = 16
 	// answersWaiting bounds the queue to the answering goroutines. They never
 	// block, so it is full only while all cores are busy; then committing waits.
-	answersWaiting = 1024
+	answersWaiting = 4096
 )
 
-func newTelling() *telling {
-	t := &telling{queue: make(chan answers, answersWaiting)}
-	t.allTold.L = &t.mu
+func newTelling(tellers int) *telling {
+	t := &telling{queue: make(chan answers, answersWaiting), tellers: tellers}
+	t.emptied.L = &t.mu
 	return t
 }
 
 // all hands the commands, which came by Engine.Send, to the answering
 // goroutines.
 func (t *telling) all(commands []*Command, state uint32) {
+	if len(commands) == 0 {
+		return
+	}
+	now := time.Now()
+	t.mu.Lock()
+	t.untold += (len(commands) + answersAtOnce - 1) / answersAtOnce
+	t.mu.Unlock()
 	for len(commands) > 0 {
 		n := min(len(commands), answersAtOnce)
-		t.mu.Lock()
-		t.untold++
-		t.mu.Unlock()
-		t.queue <- answers{commands[:n:n], state}
+		t.queue <- answers{commands[:n:n], state, now}
 		commands = commands[n:]
 	}
 }
 
 func (t *telling) told() {
 	t.mu.Lock()
-	if t.untold--; t.untold == 0 {
-		t.allTold.Broadcast()
+	if t.untold--; t.untold == t.tellers {
+		t.emptied.Broadcast()
 	}
 	t.mu.Unlock()
 }
 
-// wait returns when nothing is left to tell.
+// wait returns when nothing waits to be told; the last may still be on its way.
 func (t *telling) wait() {
 	t.mu.Lock()
-	for t.untold > 0 {
-		t.allTold.Wait()
+	for t.untold > t.tellers {
+		t.emptied.Wait()
 	}
 	t.mu.Unlock()
 }
@@ -69,7 +78,7 @@ func (t *telling) wait() {
 func (e *Engine) tell() {
 	for a := range e.telling.queue {
 		for _, c := range a.commands {
-			c.answerer.Answered(c, e.settle(c, a.state))
+			c.answerer.Answered(c, a.at, e.settle(c, a.state))
 		}
 		e.telling.told()
 	}

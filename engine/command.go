@@ -1,6 +1,9 @@
 package engine
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Op is what a command asks for.
 type Op uint8
@@ -69,9 +72,9 @@ type Answer struct {
 // Answerer is told the answer of a command that Engine.Send took.
 type Answerer interface {
 	// Answered is called once, on a goroutine that many answers share: it must
-	// not block. Err is as from Engine.Do; only where it is nil is c.Answer
-	// valid. The command is the answerer's again.
-	Answered(c *Command, err error)
+	// not block. At is when the answer was known. Err is as from Engine.Do; only
+	// where it is nil is c.Answer valid. The command is the answerer's again.
+	Answered(c *Command, at time.Time, err error)
 }
 
 var commands = sync.Pool{New: func() any { return new(Command) }}

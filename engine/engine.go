@@ -155,7 +155,7 @@ func New(opts Options, journal Journal, from *Recovered) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{opts: opts, ids: opts.IDs, unknown: make(map[string]*Listing), failed: make(chan struct{}), stop: make(chan struct{})}
-	e.telling = newTelling()
+	e.telling = newTelling(runtime.GOMAXPROCS(0))
 	e.commit = newCommitter(journal, from.Seq, e.telling, e.fail)
 	e.commit.met.seq.Store(from.Seq)
 	for range opts.Shards {
@@ -171,7 +171,7 @@ func New(opts Options, journal Journal, from *Recovered) (*Engine, error) {
 	}
 	e.listing.Store(&listings)
 
-	for range runtime.GOMAXPROCS(0) {
+	for range e.telling.tellers {
 		e.run(&e.answering, "answerer", e.tell)
 	}
 	e.run(&e.storing, "committer", e.commit.run)

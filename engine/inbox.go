@@ -198,7 +198,7 @@ func (in *inbox) tick(patience int) (given int) {
 		if b.ticks++; b.ticks > patience {
 			in.open = newBatch(nil)
 			given += len(b.commands)
-			late = append(late, answers{sentOf(b, b.commands), withdrawn})
+			late = append(late, answers{commands: sentOf(b, b.commands), state: withdrawn})
 			b.end(withdrawn)
 		}
 	}
@@ -208,7 +208,7 @@ func (in *inbox) tick(patience int) (given int) {
 			sent := slices.Clone(sentOf(b, b.commands))
 			if n := len(b.commands); b.end(unknown) {
 				given += n
-				late = append(late, answers{sent, unknown})
+				late = append(late, answers{commands: sent, state: unknown})
 			}
 		}
 	}

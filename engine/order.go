@@ -136,15 +136,14 @@ func (id OrderID) Sequence() uint64 { return binary.BigEndian.Uint64(id[8:]) & m
 
 // AppendText appends the id in the form 8-4-4-4-12. It never fails.
 func (id OrderID) AppendText(dst []byte) ([]byte, error) {
-	dst = hex.AppendEncode(dst, id[0:4])
-	dst = append(dst, '-')
-	dst = hex.AppendEncode(dst, id[4:6])
-	dst = append(dst, '-')
-	dst = hex.AppendEncode(dst, id[6:8])
-	dst = append(dst, '-')
-	dst = hex.AppendEncode(dst, id[8:10])
-	dst = append(dst, '-')
-	return hex.AppendEncode(dst, id[10:16]), nil
+	const digits = "0123456789abcdef"
+	for i, b := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			dst = append(dst, '-')
+		}
+		dst = append(dst, digits[b>>4], digits[b&15])
+	}
+	return dst, nil
 }
 
 // String returns the id in the form 8-4-4-4-12.

@@ -18,7 +18,7 @@ type mailbox struct {
 	told map[string][]reply
 }
 
-func (m *mailbox) Answered(c *engine.Command, err error) {
+func (m *mailbox) Answered(c *engine.Command, _ time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.told == nil {

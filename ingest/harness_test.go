@@ -64,7 +64,7 @@ func (b *brokenEngine) Send(l *engine.Listing, c *engine.Command, to engine.Answ
 	if errors.Is(err, engine.ErrOverloaded) || errors.Is(err, engine.ErrClosed) {
 		return err
 	}
-	go to.Answered(c, err)
+	go to.Answered(c, time.Now(), err)
 	return nil
 }
 

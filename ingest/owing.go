@@ -75,18 +75,18 @@ func (c *connection) owe(s *Server, ctx *fasthttp.RequestCtx, l *engine.Listing,
 }
 
 // Answered implements engine.Answerer.
-func (c *connection) Answered(command *engine.Command, err error) {
+func (c *connection) Answered(command *engine.Command, at time.Time, err error) {
 	if err == nil && command.Answer.Outcome == engine.Replayed {
-		go c.pay(command, err) // it reads the ledger, which may wait
+		go c.pay(command, at, err) // it reads the ledger, which may wait
 		return
 	}
-	c.pay(command, err)
+	c.pay(command, at, err)
 }
 
 // pay writes the answer and gives the turn back.
-func (c *connection) pay(command *engine.Command, err error) {
+func (c *connection) pay(command *engine.Command, at time.Time, err error) {
 	b := bills.Get().(*bill)
-	c.conclude(b, command, err)
+	c.conclude(b, command, at, err)
 	engine.ReleaseCommand(command)
 
 	c.bill, c.wrote = b, 0
@@ -117,7 +117,7 @@ func (c *connection) passBill(fd uintptr) {
 }
 
 // conclude makes the answer. A panic costs this answer and nothing else.
-func (c *connection) conclude(b *bill, command *engine.Command, err error) {
+func (c *connection) conclude(b *bill, command *engine.Command, at time.Time, err error) {
 	s := c.server
 	defer func() {
 		if p := recover(); p != nil {
@@ -128,26 +128,25 @@ func (c *connection) conclude(b *bill, command *engine.Command, err error) {
 		}
 	}()
 	if err == nil && command.Answer.Outcome == engine.Accepted && !s.draining.Load() {
-		c.accept(b, command)
+		c.accept(b, command, at)
 		return
 	}
 	b.ctx.Response.Header.SetNoDefaultContentType(true)
-	s.concludeOrder(&b.ctx, c.listing, command, c.since, err)
+	s.concludeOrder(&b.ctx, c.listing, command, at.Sub(c.since), err)
 	c.take(b)
 }
 
 // accept makes the answer to an accepted order, byte for byte what fasthttp
 // would make of it, without a response in between.
-func (c *connection) accept(b *bill, command *engine.Command) {
-	now := time.Now()
+func (c *connection) accept(b *bill, command *engine.Command, at time.Time) {
 	meter := c.server.meters.of(&b.ctx)
-	meter.took(command, now.Sub(c.since), nil)
+	meter.took(command, at.Sub(c.since), nil)
 	meter.requests[placeRoute][createdIndex].Add(1)
 	order := acceptedOrder(c.listing, command)
 	var room [512]byte
 	body := appendOrder(room[:0], &order, order.Accepted(), false)
 	h := append(b.bytes[:0], "HTTP/1.1 201 Created\r\nDate: "...)
-	h = appendDate(h, now.Unix())
+	h = appendDate(h, at.Unix())
 	h = append(h, "\r\nContent-Type: application/json\r\nContent-Length: "...)
 	h = strconv.AppendInt(h, int64(len(body)), 10)
 	h = append(h, "\r\nCache-Control: no-store\r\nLocation: "...)

@@ -69,17 +69,19 @@ func (s *Server) placeOrder(ctx *fasthttp.RequestCtx, h *head, product []byte) (
 		if err == nil {
 			return true
 		}
-		s.concludeOrder(ctx, l, c, ctx.Time(), err)
+		s.concludeOrder(ctx, l, c, time.Since(ctx.Time()), err)
 	} else {
-		s.concludeOrder(ctx, l, c, ctx.Time(), s.engine.Do(l, c))
+		err := s.engine.Do(l, c)
+		s.concludeOrder(ctx, l, c, time.Since(ctx.Time()), err)
 	}
 	engine.ReleaseCommand(c)
 	return false
 }
 
-// concludeOrder answers with what became of the order.
-func (s *Server) concludeOrder(ctx *fasthttp.RequestCtx, l *engine.Listing, c *engine.Command, since time.Time, err error) {
-	s.meters.of(ctx).took(c, time.Since(since), err)
+// concludeOrder answers with what became of the order, which was known after
+// that time.
+func (s *Server) concludeOrder(ctx *fasthttp.RequestCtx, l *engine.Listing, c *engine.Command, took time.Duration, err error) {
+	s.meters.of(ctx).took(c, took, err)
 	if s.draining.Load() {
 		ctx.SetConnectionClose()
 	}

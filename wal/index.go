@@ -33,8 +33,8 @@ const (
 	// indexLag is how far the index may fall behind while orders come in fast.
 	// A sale's worst minute is not the time to sort its orders: whoever asks
 	// has it brought up to date, and otherwise it waits for a quiet moment.
-	// This is about half a second's work for the one who asks first.
-	indexLag = 512 << 10
+	// This is less than a second's work for the one who asks first.
+	indexLag = 1 << 20
 	// indexQuiet is how many events in one IndexInterval are a quiet moment.
 	indexQuiet = 1000
 	// indexMemTable bounds what is made again after a crash.
