@@ -238,7 +238,7 @@ func (e *Engine) Send(l *Listing, c *Command, to Answerer) error {
 func (e *Engine) push(l *Listing, c *Command) (*batch, error) {
 	c.listing = l
 	b, err := l.shard.inbox.push(c)
-	if err == ErrOverloaded {
+	if errors.Is(err, ErrOverloaded) {
 		e.overloaded.Add(1)
 	}
 	return b, err
@@ -276,7 +276,7 @@ func (e *Engine) Create(settings *Settings, stock int64) (Answer, error) {
 	defer ReleaseCommand(c)
 	c.Op, c.Settings, c.Quantity = OpCreate, settings, stock
 	if err := e.Do(l, c); err != nil {
-		if err == ErrUnknown {
+		if errors.Is(err, ErrUnknown) {
 			e.unknown[settings.ID] = l
 		}
 		return Answer{}, err

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -159,7 +160,7 @@ func (c *connection) fillChunk(fd uintptr) bool {
 		return true
 	}
 	chunks.Put(chunk)
-	if err == syscall.EAGAIN {
+	if errors.Is(err, syscall.EAGAIN) {
 		return false
 	}
 	c.err = nil

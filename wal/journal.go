@@ -140,9 +140,10 @@ func (j *Journal) open() (err error) {
 	}
 	if last := j.durable.get(); last < j.mark.seq {
 		if !j.options.AcceptDataLoss {
-			e := damaged("open", j.layout.journal(), "it ends at event %d, and %d was stored", last, j.mark.seq).(*Error)
-			e.Hint = hintLost
-			return e
+			return &Error{
+				Op: "open", Path: j.layout.journal(), Hint: hintLost,
+				Err: fmt.Errorf("%w: it ends at event %d, and %d was stored", ErrDamaged, last, j.mark.seq),
+			}
 		}
 		j.options.Logger.Warn().Uint64("journal", last).Uint64("mark", j.mark.seq).
 			Msg("The journal ends before its mark; the loss was accepted.")

@@ -22,8 +22,6 @@ import (
 // A raw file appended to with the same encoded bytes and fdatasync runs in the
 // same process, by turns with the journal, so a noisy machine disturbs both.
 
-const buyerLen = 10
-
 // orders fills the batch with orders that follow first.
 func orders(batch []engine.Event, first uint64, keyed bool) {
 	for i := range batch {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -173,7 +172,7 @@ func TestRecordBitFlips(t *testing.T) {
 func TestRecordRefusesUnknownKinds(t *testing.T) {
 	for _, kind := range []engine.Kind{0, 32, 255} {
 		if _, err := wal.EncodeRecord(nil, 1, []engine.Event{{Seq: 1, Kind: kind}}); err == nil {
-			t.Error(fmt.Sprintf("kind %d was encoded", kind))
+			t.Errorf("kind %d was encoded", kind)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func start(ctx context.Context, dir, name, binary string, ready func(ctx context
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "{addr}", addr)
 	}
-	log, err := os.Create(filepath.Join(dir, name+".log")) //nolint:gosec // in our own temporary directory
+	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, err
 	}
