@@ -12,10 +12,13 @@ import (
 type telling struct {
 	queue chan answers
 
-	mu      sync.Mutex
-	untold  int // in the queue, or being told
 	tellers int
-	emptied sync.Cond // nothing waits in the queue any more
+
+	mu      sync.Mutex
+	queued  int       // ever, in what the queue takes
+	told    int       // of them
+	awaited int       // how many told the committer waits for
+	reached sync.Cond // told is awaited
 }
 
 // answers are commands of one batch that are to be told how it ended.
@@ -36,7 +39,7 @@ const (
 
 func newTelling(tellers int) *telling {
 	t := &telling{queue: make(chan answers, answersWaiting), tellers: tellers}
-	t.emptied.L = &t.mu
+	t.reached.L = &t.mu
 	return t
 }
 
@@ -48,7 +51,7 @@ func (t *telling) all(commands []*Command, state uint32) {
 	}
 	now := time.Now()
 	t.mu.Lock()
-	t.untold += (len(commands) + answersAtOnce - 1) / answersAtOnce
+	t.queued += (len(commands) + answersAtOnce - 1) / answersAtOnce
 	t.mu.Unlock()
 	for len(commands) > 0 {
 		n := min(len(commands), answersAtOnce)
@@ -57,19 +60,23 @@ func (t *telling) all(commands []*Command, state uint32) {
 	}
 }
 
-func (t *telling) told() {
+func (t *telling) toldOne() {
 	t.mu.Lock()
-	if t.untold--; t.untold == t.tellers {
-		t.emptied.Broadcast()
+	if t.told++; t.told == t.awaited {
+		t.reached.Broadcast()
 	}
 	t.mu.Unlock()
 }
 
-// wait returns when nothing waits to be told; the last may still be on its way.
+// wait returns when what is in the queue now left it; the last may still be on
+// its way. What comes later is not waited for: shards that only refuse answer
+// without the committer, and could keep the queue from ever being empty. Only
+// the committer calls it.
 func (t *telling) wait() {
 	t.mu.Lock()
-	for t.untold > t.tellers {
-		t.emptied.Wait()
+	t.awaited = t.queued - t.tellers
+	for t.told < t.awaited {
+		t.reached.Wait()
 	}
 	t.mu.Unlock()
 }
@@ -80,7 +87,7 @@ func (e *Engine) tell() {
 		for _, c := range a.commands {
 			c.answerer.Answered(c, a.at, e.settle(c, a.state))
 		}
-		e.telling.told()
+		e.telling.toldOne()
 	}
 }
 

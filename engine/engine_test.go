@@ -871,6 +871,39 @@ func TestASnapshotThatFailsIsTriedAgainLaterAndStopsNoSale(t *testing.T) {
 	})
 }
 
+// slowStore takes long to write: it says so and goes on until it is refused.
+type slowStore struct {
+	*enginetest.MemoryJournal
+	writing chan struct{}
+	given   chan error
+}
+
+func (s slowStore) WriteSnapshots(_ uint64, products []string, write func(string, func([]byte) error) error) (err error) {
+	close(s.writing)
+	for n := 0; n < 1_000_000 && err == nil; n++ {
+		err = write(products[0], func([]byte) error { return nil })
+	}
+	s.given <- err
+	return err
+}
+
+func TestCloseDoesNotWaitForASnapshot(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		j := enginetest.NewMemoryJournal()
+		slow := slowStore{j, make(chan struct{}), make(chan error, 1)}
+		e := start(t, j, engine.Options{IDs: j.IDs(), Snapshots: slow, SnapshotEvery: 1,
+			OnSnapshot: func(_ uint64, _ int, _ time.Duration, err error) { t.Errorf("heard of a snapshot: %v", err) }})
+		create(t, e, &engine.Settings{ID: "p"}, 100)
+		<-slow.writing
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if <-slow.given == nil {
+			t.Error("the snapshot was written to its end")
+		}
+	})
+}
+
 func TestOptionsReportEveryFaultAtOnce(t *testing.T) {
 	bad := engine.Options{Shards: 5000, InboxLimit: -1, MaxProducts: -1, StallAfter: time.Millisecond}
 	_, err := engine.New(bad, discard{}, &engine.Recovered{})

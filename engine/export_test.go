@@ -1,5 +1,7 @@
 package engine
 
+import "sync/atomic"
+
 // What the tests in package engine_test may see of the inside.
 
 // ExpireLimit bounds the holds that a shard looks at in one step.
@@ -13,6 +15,22 @@ const GatherUpTo = gatherUpTo
 
 // NamesSplit is how many names fit before the table is cut into parts.
 const NamesSplit = namesSplit
+
+// PassedOver pushes one command while the journal is busy, and returns how often
+// the journal was ready, and busy again at once, until the shard may take it.
+func PassedOver() (times int) {
+	var busy atomic.Bool
+	busy.Store(true)
+	in := newInbox(2*gatherUpTo, &busy, nil)
+	if _, err := in.push(&Command{}); err != nil {
+		return -1
+	}
+	for ; times < 10 && in.take() == nil; times++ {
+		in.ready()
+		<-in.wake
+	}
+	return times
+}
 
 // Names opens the table of names, and lets a test choose the hash.
 type Names struct{ names }

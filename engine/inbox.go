@@ -38,6 +38,7 @@ type batch struct {
 	done     chan struct{}
 	state    atomic.Uint32
 	ticks    int // how often the watchdog saw it waiting
+	passed   int // how often the journal was ready while it gathered
 }
 
 const (
@@ -103,7 +104,7 @@ func (in *inbox) take() *batch {
 	defer in.mu.Unlock()
 	b := in.open
 	n := len(b.commands)
-	if n == 0 || n < min(gatherUpTo, in.limit) && in.busy.Load() && in.closed == nil {
+	if n == 0 || n < min(gatherUpTo, in.limit) && in.busy.Load() && b.passed < 2 && in.closed == nil {
 		return nil
 	}
 	var commands []*Command
@@ -158,9 +159,17 @@ func sentOf(b *batch, commands []*Command) []*Command {
 	return sent
 }
 
-// ready wakes the shard if anything gathered while the journal was busy.
+// ready wakes the shard if anything gathered while the journal was busy. Another
+// shard may have made it busy again before this one has looked, and may do so
+// without end; so what was passed over twice gathers no more.
 func (in *inbox) ready() {
-	if in.depth() > 0 {
+	in.mu.Lock()
+	gathered := len(in.open.commands) > 0
+	if gathered {
+		in.open.passed++
+	}
+	in.mu.Unlock()
+	if gathered {
 		in.signal()
 	}
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -131,12 +132,64 @@ func (e *Engine) snapshots() {
 		}
 		e.snaps.last = seq
 		began := time.Now()
-		seq, products, err := Snapshot(e.opts.Snapshots)
+		seq, products, err := Snapshot(stoppable{e.opts.Snapshots, e.stop})
+		if errors.Is(err, errStopped) {
+			return
+		}
 		if err == nil {
 			e.snaps.made.Add(1)
 		}
 		e.opts.OnSnapshot(seq, products, time.Since(began), err)
 	}
+}
+
+// stoppable is a store that gives a snapshot up when the engine stops: a large
+// one takes longer than whoever stops a node is ready to wait.
+type stoppable struct {
+	SnapshotStore
+	stop <-chan struct{}
+}
+
+var errStopped = errors.New("engine: stopped")
+
+func (s stoppable) check() error {
+	select {
+	case <-s.stop:
+		return errStopped
+	default:
+		return nil
+	}
+}
+
+func (s stoppable) Snapshot(product string, load func(next func() ([]byte, error)) error) (bool, error) {
+	return s.SnapshotStore.Snapshot(product, func(next func() ([]byte, error)) error {
+		return load(func() ([]byte, error) {
+			if err := s.check(); err != nil {
+				return nil, err
+			}
+			return next()
+		})
+	})
+}
+
+func (s stoppable) Events(after uint64, apply func(*Event) error) error {
+	return s.SnapshotStore.Events(after, func(ev *Event) error {
+		if err := s.check(); err != nil {
+			return err
+		}
+		return apply(ev)
+	})
+}
+
+func (s stoppable) WriteSnapshots(seq uint64, products []string, write func(product string, chunk func([]byte) error) error) error {
+	return s.SnapshotStore.WriteSnapshots(seq, products, func(product string, chunk func([]byte) error) error {
+		return write(product, func(b []byte) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			return chunk(b)
+		})
+	})
 }
 
 // OldestNeeded returns the first sequence that the products still need in the

@@ -34,8 +34,8 @@ type commitFailure struct{ err error }
 // that goroutine, which is safe.
 const fatalCommit = "pebble: fatal commit error: %v"
 
-// commit writes the batch. Nil means that it is durable, or written where the
-// options ask for no sync. After an error the journal has failed.
+// commit writes the batch. Nil means that it is durable, or in Pebble's memory
+// where the options ask for no sync. After an error the journal has failed.
 func (j *Journal) commit(b *pebble.Batch, o *pebble.WriteOptions) (err error) {
 	if err := j.err(); err != nil {
 		return err

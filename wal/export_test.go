@@ -68,3 +68,24 @@ func (j *Journal) WriteMark() error { return j.writeMark() }
 func (j *Journal) TableBytes() int64 {
 	return j.db.Metrics().Total().TablesSize + j.index.db.Metrics().Total().TablesSize
 }
+
+// OrderAround reads the order that the event accepted, and calls between after
+// it found the event and before it looks where the order went.
+func (j *Journal) OrderAround(seq uint64, between func() error) (*engine.Order, error) {
+	r, err := j.newOrderReader()
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	order, err := r.at(seq)
+	if err != nil || order == nil {
+		return nil, err
+	}
+	if err := between(); err != nil {
+		return nil, err
+	}
+	if there, err := r.finish(order); err != nil || !there {
+		return nil, err
+	}
+	return order, nil
+}

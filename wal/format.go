@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -84,11 +85,22 @@ func openLayout(o *Options) (layout, io.Closer, error) {
 	return l, lock, nil
 }
 
-func (l layout) makeDir() error {
-	if err := l.fs.MkdirAll(l.dir, 0o700); err != nil {
-		return err
+func (l layout) makeDir() error { return l.fs.MkdirAll(l.dir, 0o700) }
+
+// syncAbove makes the directory's own entry durable, and those of the
+// directories above it, any of which may have been made just now or by an
+// attempt that was cut off. Those that are not ours to open are older than we.
+func (l layout) syncAbove() error {
+	for dir := l.dir; ; {
+		above := l.fs.PathDir(dir)
+		if above == dir || dir == "." {
+			return nil
+		}
+		if err := l.syncDir(above); err != nil && !errors.Is(err, os.ErrPermission) && !errors.Is(err, syscall.EINVAL) {
+			return err
+		}
+		dir = above
 	}
-	return l.syncDir(l.fs.PathDir(l.dir))
 }
 
 func (l layout) syncDir(dir string) error {

@@ -170,6 +170,9 @@ func (j *Journal) open() (err error) {
 func (j *Journal) create() error {
 	l := j.layout
 	fail := func(err error) error { return &Error{Op: "create", Path: l.dir, Err: err} }
+	if err := l.syncAbove(); err != nil {
+		return fail(err)
+	}
 	database, err := l.exists(l.journal())
 	if err != nil {
 		return fail(err)
@@ -206,16 +209,17 @@ func (j *Journal) create() error {
 			return fail(err)
 		}
 	}
-	if marked, err := l.exists(l.mark()); err != nil || !marked {
-		if err == nil {
-			err = createMark(l.fs, l.mark(), 0)
-		}
-		if err == nil {
+	m, _, err := openMark(l.fs, l.mark())
+	switch {
+	case err == nil:
+		err = m.close()
+	case isMissing(err) || errors.Is(err, errNoMark): // the attempt ended in the middle of its first slot
+		if err = createMark(l.fs, l.mark(), 0); err == nil {
 			err = l.syncDir(l.dir)
 		}
-		if err != nil {
-			return fail(err)
-		}
+	}
+	if err != nil {
+		return fail(err)
 	}
 	return nil
 }

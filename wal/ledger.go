@@ -91,7 +91,10 @@ func (j *Journal) order(id engine.OrderID) (*engine.Order, error) {
 	if err != nil || order == nil || order.ID != id {
 		return nil, err
 	}
-	return order, r.finish(order)
+	if there, err := r.finish(order); err != nil || !there {
+		return nil, err
+	}
+	return order, nil
 }
 
 // OrdersByBuyer returns at most limit orders of the buyer accepted before the
@@ -149,8 +152,12 @@ func (j *Journal) ordersByBuyer(buyer string, limit int, before uint64) (orders 
 		if len(orders) == limit {
 			return orders, orders[limit-1].Seq, nil
 		}
-		if err := r.finish(order); err != nil {
+		there, err := r.finish(order)
+		if err != nil {
 			return nil, 0, err
+		}
+		if !there {
+			break
 		}
 		orders = append(orders, *order)
 	}
@@ -222,29 +229,30 @@ func (j *Journal) orderOf(e *engine.Event) *engine.Order {
 	return o
 }
 
-// finish brings the order up to date.
-func (r *orderReader) finish(o *engine.Order) error {
+// finish brings the order up to date. It reports false where the order was pruned
+// meanwhile: the journal is then without the transition that it may have had.
+func (r *orderReader) finish(o *engine.Order) (bool, error) {
 	j := r.j
 	o.Settled = o.Seq <= j.cursors.settled.Load()
 	value, closer, err := j.db.Get(appendTransitionKey(nil, o.Product, o.Run, o.Number))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
+		return o.Seq >= j.first.Load(), nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	t, err := decodeTransition(value)
 	if err := errors.Join(err, closer.Close()); err != nil {
-		return fmt.Errorf("%w: order at %d: %w", ErrDamaged, o.Seq, err)
+		return false, fmt.Errorf("%w: order at %d: %w", ErrDamaged, o.Seq, err)
 	}
 	if t.seq <= o.Seq {
-		return fmt.Errorf("%w: order at %d was %v at %d", ErrDamaged, o.Seq, t.status, t.seq)
+		return false, fmt.Errorf("%w: order at %d was %v at %d", ErrDamaged, o.Seq, t.status, t.seq)
 	}
 	// Pebble shows a batch before it is synced. What it replaced is gone, so
 	// there is nothing to tell until it is durable.
 	if !j.durable.wait(t.seq, j.failed, j.closing, j.options.ReadTimeout) {
-		return fmt.Errorf("%w: event %d is not durable", ErrBehind, t.seq)
+		return false, fmt.Errorf("%w: event %d is not durable", ErrBehind, t.seq)
 	}
 	o.Status = t.status
-	return nil
+	return true, nil
 }

@@ -142,8 +142,9 @@ func TestLedgerAgainstModel(t *testing.T) {
 				}
 				if seq() > 0 { // the event of sequence n happened at n-1
 					at := rapid.Int64Range(0, int64(seq())+2).Draw(t, "at")
-					got, err := j.SeqAt(at)
-					if want := min(max(uint64(at)+1, first), seq()+1); err != nil || got != want {
+					below := rapid.Uint64Range(first, seq()+2).Draw(t, "below")
+					got, err := j.SeqAt(at, below)
+					if want := min(max(uint64(at)+1, first), seq()+1, below); err != nil || got != want {
 						t.Fatalf("first sequence at %d is %d, want %d (%v)", at, got, want, err)
 					}
 					if got := j.LastAt(); got != int64(seq())-1 {

@@ -15,7 +15,8 @@ type Options struct {
 	Dir string
 	// FS holds the directory; nil is the disk.
 	FS vfs.FS
-	// NoSync acknowledges an append when it is written, before it is synced.
+	// NoSync acknowledges an append when Pebble has it in memory, before it is
+	// written: kill -9 loses what was appended since the last mark.
 	NoSync bool
 	// AcceptDataLoss opens a journal that ends before its mark.
 	AcceptDataLoss bool

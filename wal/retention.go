@@ -159,41 +159,36 @@ func forget(index, changes *pebble.Batch, room []byte, e *engine.Event) ([]byte,
 }
 
 // SeqAt returns the first sequence whose event happened at the given time (Unix
-// milliseconds) or later, and the one after the last where there is none.
-// Shards decide side by side, so times of neighbours may be swapped by a few
-// milliseconds; the answer is off by as little.
-func (j *Journal) SeqAt(at int64) (uint64, error) {
+// milliseconds) or later, and below where there is none before that. It looks at
+// one event after the other: a clock that was wrong for a while leaves times
+// that are not in order, and events between such must not seem old.
+func (j *Journal) SeqAt(at int64, below uint64) (uint64, error) {
 	if err := j.enter(); err != nil {
 		return 0, err
 	}
 	defer j.leave()
-	seq, err := j.seqAt(at)
+	seq, err := j.seqAt(at, min(below, j.durable.get()+1))
 	return seq, readError("search", j.layout.journal(), err)
 }
 
-func (j *Journal) seqAt(at int64) (uint64, error) {
+func (j *Journal) seqAt(at int64, below uint64) (uint64, error) {
 	r, err := j.newOrderReader()
 	if err != nil {
 		return 0, err
 	}
 	defer r.close()
-	low, high := j.first.Load(), j.durable.get()+1 // the answer is one of low to high
-	for low < high {
-		middle := low + (high-low)/2
-		if !r.it.SeekLT(appendRecordKey(nil, middle+1)) {
+	next := j.first.Load()
+	for ok := r.it.SeekGE(appendRecordKey(nil, next)); next < below; ok = r.it.Next() {
+		if !ok {
 			if err := r.it.Error(); err != nil {
 				return 0, err
 			}
-			return 0, fmt.Errorf("%w: event %d is missing", ErrDamaged, middle)
+			return 0, fmt.Errorf("%w: event %d is missing", ErrDamaged, next)
 		}
 		if err := readRecord(r.it, &r.d); err != nil {
 			return 0, err
 		}
-		found, end := uint64(0), r.d.last()
-		if end < middle {
-			return 0, fmt.Errorf("%w: event %d is missing", ErrDamaged, middle)
-		}
-		for found == 0 {
+		for {
 			e, err := r.d.scan()
 			if err != nil {
 				return 0, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -202,17 +197,10 @@ func (j *Journal) seqAt(at int64) (uint64, error) {
 				break
 			}
 			if e.At >= at {
-				found = e.Seq
+				return min(e.Seq, below), nil
 			}
 		}
-		switch {
-		case found == 0:
-			low = end + 1
-		case found > r.d.first:
-			return max(found, low), nil
-		default:
-			high = max(found, low)
-		}
+		next = r.d.last() + 1
 	}
-	return low, nil
+	return below, nil
 }
