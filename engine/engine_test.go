@@ -784,6 +784,31 @@ func TestHoldsGetTheirGraceAfterARestart(t *testing.T) {
 	})
 }
 
+// A hold placed after the restart has nothing to do with the time before it.
+func TestANewHoldGetsNoGrace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		j := enginetest.NewMemoryJournal()
+		e := start(t, j, engine.Options{IDs: j.IDs()})
+		l := create(t, e, &engine.Settings{ID: "p", HoldSeconds: 5}, 2)
+		place(e, l, "old", "", 1)
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r := recoverFrom(t, j)
+		r.GraceHolds(time.Now().Add(30 * time.Second).UnixMilli())
+		e = startFrom(t, j, engine.Options{IDs: j.IDs()}, r)
+		l = e.Listing([]byte("p"))
+		b := place(e, l, "new", "", 1)
+		pass(5*time.Second + 10*time.Millisecond)
+		wantView(t, l, 1, 1, 0)
+		if r := change(e, l, j, engine.OpConfirm, b.ID); r.Outcome != engine.HoldExpired {
+			t.Errorf("confirm of the new one: %v, %v", r.Outcome, r.err)
+		}
+		pass(25 * time.Second)
+		wantView(t, l, 2, 0, 0)
+	})
+}
+
 func TestHoldsThatRanOutWhileDownAreReturnedAtStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const n = 3*engine.ExpireLimit + 1

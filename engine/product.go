@@ -178,7 +178,7 @@ func (p *Product) changeOrder(c *Command, now int64, events []Event) []Event {
 	a := &c.Answer
 	a.Run, a.Number, a.Outcome = c.Run, c.Number, Accepted
 	a.Status = p.statusOf(c)
-	if a.Status == Held && now >= p.holds.deadline(c.Deadline) {
+	if a.Status == Held && now >= p.holds.deadline(c.Number, c.Deadline) {
 		events = p.emit(events, Event{Kind: OrderExpired, At: now, Number: c.Number, Quantity: c.Quantity, Buyer: c.buyer})
 		a.Status = Expired
 	}
@@ -280,9 +280,9 @@ func (p *Product) Expire(now int64, limit int, events []Event) []Event {
 // The hold may have been resolved since.
 func (p *Product) NextDeadline() (int64, bool) { return p.holds.next() }
 
-// GraceHolds lets no hold run out before the given time: its buyer could not
-// confirm while the node was down.
-func (p *Product) GraceHolds(until int64) { p.holds.grace = until }
+// GraceHolds lets no hold that is there run out before the given time: its buyer
+// could not confirm while the node was down.
+func (p *Product) GraceHolds(until int64) { p.holds.allow(until, uint32(p.status.len())) }
 
 func (p *Product) expire(now, due int64, limit int, events []Event) []Event {
 	for ; limit > 0; limit-- {
@@ -403,7 +403,7 @@ func (p *Product) startRun(ev *Event) {
 	p.stock, p.remaining, p.held, p.sold = ev.Quantity, ev.Quantity, 0, 0
 	p.opened, p.closed = false, false
 	p.buyers, p.units, p.status, p.keys, p.bought = names{}, column[int32]{}, column[Status]{}, names{}, column[bought]{}
-	p.holds.heap = nil
+	p.holds = holds{}
 }
 
 func (p *Product) accept(ev *Event) {
@@ -428,7 +428,7 @@ func (p *Product) accept(ev *Event) {
 	}
 	p.held += ev.Quantity
 	p.status.push(Held)
-	p.holds.heap.push(hold{deadline: ev.Deadline, number: ev.Number, buyer: buyer, quantity: int32(ev.Quantity)})
+	p.holds.heap.push(hold{deadline: ev.Deadline, journaled: ev.Deadline, number: ev.Number, buyer: buyer, quantity: int32(ev.Quantity)})
 }
 
 func (p *Product) resolve(ev *Event) {

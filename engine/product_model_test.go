@@ -172,7 +172,7 @@ func (w *twin) restart(grace int64) {
 		w.fail("a snapshot read and written again is another one")
 	}
 	w.live.GraceHolds(w.now + grace)
-	w.model.Grace = w.now + grace
+	w.model.Restart(w.now + grace)
 	w.version = 0
 }
 

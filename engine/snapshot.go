@@ -98,17 +98,17 @@ func (p *Product) WriteSnapshot(flush func(chunk []byte) error) error {
 		w.chunk = append(w.chunk, byte(*p.status.at(i)))
 	}
 	w.begin(chunkHolds)
-	// Sorted, so that all histories of a state write the same bytes. A sorted
-	// heap is still a heap.
-	slices.SortFunc(p.holds.heap, func(a, b hold) int {
-		return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.number, b.number))
+	// Sorted, so that all histories of a state write the same bytes.
+	held := slices.Clone(p.holds.heap)
+	slices.SortFunc(held, func(a, b hold) int {
+		return cmp.Or(cmp.Compare(a.journaled, b.journaled), cmp.Compare(a.number, b.number))
 	})
-	for _, h := range p.holds.heap {
+	for _, h := range held {
 		if *p.status.at(int(h.number)) != Held {
 			continue
 		}
 		w.entry()
-		w.int(h.deadline)
+		w.int(h.journaled)
 		w.uint(uint64(h.number))
 		w.uint(uint64(h.buyer + 1)) // noName wraps to 0
 		w.uint(uint64(h.quantity))
@@ -242,7 +242,8 @@ func ReadSnapshot(next func() ([]byte, error)) (*Product, error) {
 			}
 		case chunkHolds:
 			for len(r.rest) > 0 {
-				p.holds.heap.push(hold{deadline: r.int(), number: uint32(r.uint()), buyer: uint32(r.uint()) - 1, quantity: int32(r.uint())})
+				deadline := r.int()
+				p.holds.heap.push(hold{deadline: deadline, journaled: deadline, number: uint32(r.uint()), buyer: uint32(r.uint()) - 1, quantity: int32(r.uint())})
 			}
 		case chunkPast:
 			if i := r.uint(); i < uint64(len(p.past)) {

@@ -22,7 +22,7 @@ import (
 //   - fasthttp reads the clock three times and moves three deadlines per request.
 //     Here a request that comes in one piece costs one reading of the clock, and
 //     a deadline is armed only where the armed one is later than the wanted one
-//     or more than deadlineSlack before it. So a client is cut off in time or a
+//     or more than the slack before it. So a client is cut off in time or a
 //     little early, never late.
 //   - It can owe an answer: see owing.go.
 //
@@ -39,9 +39,9 @@ type connection struct {
 	start, end int
 	err        error // of the fill
 
-	line   bool // the present request's first line ended in what was read
-	linger bool // the client may still be sending: let it read our last answer
-	direct bool
+	line   bool        // the present request's first line ended in what was read
+	linger atomic.Bool // the client may still be sending: let it read our last answer
+	direct atomic.Bool // handed over
 
 	idle      bool      // nothing of the next request was read
 	idleSince time.Time // the connection's beginning, or the last write
@@ -88,7 +88,7 @@ func (c *connection) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	if c.direct {
+	if c.direct.Load() {
 		return c.Conn.Read(p)
 	}
 	// One byte is what fasthttp asks for to wait for a request.
@@ -180,7 +180,7 @@ func hasLine(b []byte) bool {
 }
 
 func (c *connection) armRead(want time.Time) error {
-	if !lapsed(c.armedRead, want) {
+	if !c.door.lapsed(c.armedRead, want) {
 		return nil
 	}
 	c.armedRead = want
@@ -188,9 +188,9 @@ func (c *connection) armRead(want time.Time) error {
 }
 
 // lapsed reports whether the armed deadline may not stand for the wanted one.
-func lapsed(armed, want time.Time) bool {
+func (d *door) lapsed(armed, want time.Time) bool {
 	early := want.Sub(armed)
-	return armed.IsZero() || early < 0 || early > deadlineSlack
+	return armed.IsZero() || early < 0 || early > d.slack
 }
 
 // Write gives the client the write timeout for each write, not for a whole
@@ -198,7 +198,7 @@ func lapsed(armed, want time.Time) bool {
 // With ReduceMemoryUsage every answer is written out, so the next read that
 // waits is for another request. An answer that is owed goes out first.
 func (c *connection) Write(p []byte) (int, error) {
-	if c.direct {
+	if c.direct.Load() {
 		return c.Conn.Write(p)
 	}
 	if c.swallow {
@@ -216,7 +216,7 @@ func (c *connection) Write(p []byte) (int, error) {
 // write is for who has the turn.
 func (c *connection) write(p []byte, now time.Time) (int, error) {
 	want := now.Add(c.door.writeTimeout)
-	if lapsed(c.armedWrite, want) {
+	if c.door.lapsed(c.armedWrite, want) {
 		c.armedWrite = want
 		if err := c.Conn.SetWriteDeadline(want); err != nil {
 			return 0, err
@@ -228,7 +228,7 @@ func (c *connection) write(p []byte, now time.Time) (int, error) {
 // SetReadDeadline is the socket's own once the connection is hijacked. Before
 // that the timeouts above hold, and nobody else sets any.
 func (c *connection) SetReadDeadline(t time.Time) error {
-	if c.direct {
+	if c.direct.Load() {
 		return c.Conn.SetReadDeadline(t)
 	}
 	return nil
@@ -236,7 +236,7 @@ func (c *connection) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline is the same for writing.
 func (c *connection) SetWriteDeadline(t time.Time) error {
-	if c.direct {
+	if c.direct.Load() {
 		return c.Conn.SetWriteDeadline(t)
 	}
 	return nil
@@ -244,7 +244,7 @@ func (c *connection) SetWriteDeadline(t time.Time) error {
 
 // SetDeadline is what fasthttp calls when it hands a connection over.
 func (c *connection) SetDeadline(t time.Time) error {
-	c.direct = true
+	c.direct.Store(true)
 	return c.Conn.SetDeadline(t)
 }
 
@@ -258,7 +258,7 @@ func (c *connection) Close() error {
 	}
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger && half.CloseWrite() == nil {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger.Load() && half.CloseWrite() == nil {
 		drain(c.Conn)
 	}
 	err := c.Conn.Close()

@@ -21,6 +21,7 @@ type door struct {
 	log   zerolog.Logger
 
 	readTimeout, writeTimeout, idleTimeout time.Duration
+	slack                                  time.Duration // how early a deadline may be
 
 	inside   atomic.Int64
 	turned   atomic.Uint64
@@ -28,20 +29,21 @@ type door struct {
 	turnings sync.WaitGroup
 
 	mu     sync.Mutex
-	fresh  map[*connection]struct{} // that may not have sent anything yet
+	all    map[*connection]struct{} // that are inside
 	shut   bool
 	closed chan struct{}
 }
 
 // turningAtOnce bounds the goroutines that tell clients there is no room.
-const turningAtOnce = 64
+const turningAtOnce = 256
 
 func newDoor(l net.Listener, o *Options) *door {
 	return &door{
 		Listener: l, limit: int64(o.MaxConnections), log: o.Logger,
 		readTimeout: o.ReadTimeout, writeTimeout: o.WriteTimeout, idleTimeout: o.IdleTimeout,
 		turning: make(chan struct{}, turningAtOnce),
-		fresh:   make(map[*connection]struct{}),
+		slack:   min(deadlineSlack, o.ReadTimeout/10, o.WriteTimeout/10, o.IdleTimeout/10),
+		all:     make(map[*connection]struct{}),
 		closed:  make(chan struct{}),
 	}
 }
@@ -76,7 +78,7 @@ func (d *door) Accept() (net.Conn, error) {
 		d.mu.Lock()
 		shut := d.shut
 		if !shut {
-			d.fresh[conn] = struct{}{}
+			d.all[conn] = struct{}{}
 		}
 		d.mu.Unlock()
 		if shut {
@@ -97,13 +99,33 @@ func passing(err error) bool {
 	return false
 }
 
-// turnAway tells a client that there is no room.
+// turnAway tells a client that there is no room. What it is told fits into a
+// fresh socket's buffer, so telling does not wait; a client that is sending then
+// gets a moment to read it before the socket closes, where few enough do.
 func (d *door) turnAway(c net.Conn) {
 	d.turned.Add(1)
-	select {
-	case d.turning <- struct{}{}:
-	default:
+	body := appendProblem(nil, tooManyConnections, "The node holds as many connections as it may. Nothing was decided; try again.")
+	answer := "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/problem+json\r\n" +
+		"Cache-Control: no-store\r\nRetry-After: " + strconv.FormatInt(retrySoon(), 10) +
+		"\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + string(body)
+	half, ok := c.(interface{ CloseWrite() error })
+	if c.SetWriteDeadline(time.Now().Add(lingerFor)) != nil {
+		ok = false
+	} else if _, err := c.Write([]byte(answer)); err != nil {
+		ok = false
+	}
+	if ok {
+		select {
+		case d.turning <- struct{}{}:
+		default:
+			ok = false
+		}
+	}
+	if !ok || half.CloseWrite() != nil {
 		c.Close()
+		if ok {
+			<-d.turning
+		}
 		return
 	}
 	d.turnings.Add(1)
@@ -111,19 +133,7 @@ func (d *door) turnAway(c net.Conn) {
 		defer d.turnings.Done()
 		defer func() { <-d.turning }()
 		defer c.Close()
-		if c.SetWriteDeadline(time.Now().Add(lingerFor)) != nil {
-			return
-		}
-		body := appendProblem(nil, tooManyConnections, "The node holds as many connections as it may. Nothing was decided; try again.")
-		answer := "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/problem+json\r\n" +
-			"Cache-Control: no-store\r\nRetry-After: " + strconv.FormatInt(retrySoon(), 10) +
-			"\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + string(body)
-		if _, err := c.Write([]byte(answer)); err != nil {
-			return
-		}
-		if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-			drain(c)
-		}
+		drain(c)
 	}()
 }
 
@@ -131,7 +141,7 @@ func (d *door) turnAway(c net.Conn) {
 func (d *door) left(c *connection) {
 	d.inside.Add(-1)
 	d.mu.Lock()
-	delete(d.fresh, c)
+	delete(d.all, c)
 	d.mu.Unlock()
 }
 
@@ -146,7 +156,7 @@ func (d *door) Close() error {
 	d.shut = true
 	close(d.closed)
 	var silent []*connection
-	for c := range d.fresh {
+	for c := range d.all {
 		if !c.begun.Load() {
 			silent = append(silent, c)
 		}
@@ -157,4 +167,15 @@ func (d *door) Close() error {
 		c.Close()
 	}
 	return err
+}
+
+// abandon ends the connections that nobody took over, whatever they still owe.
+func (d *door) abandon() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.all {
+		if !c.direct.Load() {
+			c.Conn.Close() // not c's own, which lets what is owed go out first
+		}
+	}
 }

@@ -61,3 +61,27 @@ func Match(path string) (name, id string) {
 }
 
 func AppendString(s string) string { return string(appendString(nil, s)) }
+
+// Connections returns how many clients are connected.
+func Connections(s *Server) int64 {
+	inside, _ := s.connections()
+	return inside
+}
+
+// Owing returns how many connections owe an answer or are writing one.
+func Owing(s *Server) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.doors {
+		d.mu.Lock()
+		for c := range d.all {
+			if c.turn.TryLock() {
+				c.turn.Unlock()
+			} else {
+				n++
+			}
+		}
+		d.mu.Unlock()
+	}
+	return n
+}

@@ -15,6 +15,7 @@ type head struct {
 	authorizations, keys, contentTypes uint8 // how many of each, at most 2
 	contentLength, transferEncoding    bool
 	encoded                            bool // Content-Encoding other than identity
+	close                              bool // Connection asks to end it, in any case and among other members
 	malformed                          bool // a folded line, or one that ends without CR
 }
 
@@ -64,6 +65,8 @@ func readHead(raw []byte) (h head) {
 				h.contentLength = true
 			} else if value, ok := header(line, "content-encoding"); ok {
 				h.encoded = !equalFold(value, "identity")
+			} else if value, ok := header(line, "connection"); ok {
+				h.close = h.close || hasMember(value, "close")
 			}
 		}
 	}
@@ -89,6 +92,19 @@ func header(line []byte, name string) ([]byte, bool) {
 		value = value[:len(value)-1]
 	}
 	return value, true
+}
+
+// hasMember reports whether a header that is a list (RFC 9110, 5.6.1) has that
+// member, in any case; lower is lower case.
+func hasMember(list []byte, lower string) bool {
+	for len(list) > 0 {
+		var member []byte
+		member, list, _ = bytes.Cut(list, []byte(","))
+		if equalFold(bytes.Trim(member, " \t"), lower) {
+			return true
+		}
+	}
+	return false
 }
 
 // equalFold compares ASCII letters without regard to case; lower is lower case.

@@ -72,7 +72,7 @@ func (l eventLog) failed(ctx *fasthttp.RequestCtx, r route, status int, since ti
 	}
 	e.Str("method", cut(ctx.Method())).Str("path", cut(pathOf(ctx.Request.Header.RequestURI()))).
 		Str("route", routes[r].name).Int("status", status).Str("client", ctx.RemoteAddr().String()).
-		Dur("took", time.Since(since)).Msg("request failed")
+		Dur("took_ms", time.Since(since)).Msg("request failed")
 }
 
 // panicked tells of a fault of ours, with all that finds it.
@@ -82,7 +82,15 @@ func (l eventLog) panicked(ctx *fasthttp.RequestCtx, value any, stack []byte) {
 }
 
 func (l eventLog) ledger(err error, id engine.OrderID) {
-	l.Error().Err(err).Str("order", id.String()).Msg("cannot read the ledger")
+	suppressed, ok := l.faults.spend(time.Now().Unix())
+	if !ok {
+		return
+	}
+	e := l.Error().Err(err).Str("order", id.String())
+	if suppressed > 0 {
+		e = e.Uint64("suppressed", suppressed)
+	}
+	e.Msg("cannot read the ledger")
 }
 
 // administered is the audit line of a change to a product.

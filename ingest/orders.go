@@ -180,8 +180,8 @@ func (s *Server) changeOrder(ctx *fasthttp.RequestCtx, h *head, id []byte, op en
 }
 
 // askOrder sends a command about an order and answers with the order as it
-// stands then.
-func (s *Server) askOrder(ctx *fasthttp.RequestCtx, o *engine.Order, op engine.Op, restock bool) bool {
+// stands then. It reports whether that changed it: twice is the same as once.
+func (s *Server) askOrder(ctx *fasthttp.RequestCtx, o *engine.Order, op engine.Op, restock bool) (changed bool) {
 	l := s.engine.Listing([]byte(o.Product))
 	if l == nil || s.failed() {
 		s.refuse(ctx, unavailable, "The node sells nothing more. Nothing was changed; try again.")
@@ -202,7 +202,7 @@ func (s *Server) askOrder(ctx *fasthttp.RequestCtx, o *engine.Order, op engine.O
 		return false
 	}
 	s.writeOrder(ctx, o)
-	return true
+	return c.Answer.Changed
 }
 
 var orderDetails = map[engine.Outcome]string{

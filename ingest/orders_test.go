@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rs/zerolog"
+
 	"floodgate/engine"
 	"floodgate/ingest"
 )
@@ -152,5 +154,20 @@ func TestOrders_refund_is_once_and_returns_stock_if_asked(t *testing.T) {
 	}
 	if got := n.counters("demo"); got != [4]int64{10, 9, 0, 1} {
 		t.Errorf("counters %v", got)
+	}
+}
+
+// FAULTS.md, S30: the audit tells what was done, and not what was asked for twice.
+func TestOrders_S30_a_refund_is_audited_once(t *testing.T) {
+	var log lockedBuffer
+	n := sale(t, func(o *ingest.Options) { o.Logger = zerolog.New(&log) })
+	order := n.ask("POST", "/buy", "").is(201, "").header.Get("Location")
+	n.admin("POST", order+"/refund", "").is(200, "")
+	n.admin("POST", order+"/refund", `{"restock":true}`).is(200, "")
+	if got := n.counters("demo"); got != [4]int64{1000, 999, 0, 1} {
+		t.Errorf("counters %v", got)
+	}
+	if lines := strings.Count(log.String(), `"order refunded"`); lines != 1 || strings.Contains(log.String(), `"restock":true`) {
+		t.Errorf("%d audit lines:\n%s", lines, log.String())
 	}
 }

@@ -53,12 +53,22 @@ var bills = sync.Pool{New: func() any {
 // debtor returns the request's connection if it may owe the answer. It may not
 // where the connection is to be closed after the answer: that is fasthttp's to
 // do, and it does it at once.
-func (s *Server) debtor(ctx *fasthttp.RequestCtx) *connection {
+func (s *Server) debtor(ctx *fasthttp.RequestCtx, h *head) *connection {
 	conn, ok := ctx.Conn().(*connection)
-	if !ok || conn.raw == nil || s.draining.Load() || !ctx.Request.Header.IsHTTP11() || ctx.Request.Header.ConnectionClose() {
+	if !ok || conn.raw == nil || s.draining.Load() || h.close || !ctx.Request.Header.IsHTTP11() || ctx.Request.Header.ConnectionClose() {
 		return nil
 	}
 	return conn
+}
+
+// settled returns when the connection owes nothing. A client may send requests
+// without waiting for answers, and each must find what the one before it did
+// (RFC 9112, 9.3.2).
+func settled(ctx *fasthttp.RequestCtx) {
+	if conn, ok := ctx.Conn().(*connection); ok {
+		conn.turn.Lock()
+		conn.turn.Unlock() //nolint:staticcheck // nothing is to be done in between
+	}
 }
 
 // owe sends the command. An error says that nothing was sent and nothing is owed.
@@ -66,12 +76,16 @@ func (c *connection) owe(s *Server, ctx *fasthttp.RequestCtx, l *engine.Listing,
 	c.turn.Lock()
 	c.server, c.listing, c.since = s, l, ctx.Time()
 	c.swallow, c.swallowed = true, c.since
-	if err := s.engine.Send(l, command, c); err != nil {
-		c.swallow = false
-		c.turn.Unlock()
-		return err
-	}
-	return nil
+	sent := false
+	defer func() {
+		if !sent { // or it panicked
+			c.swallow = false
+			c.turn.Unlock()
+		}
+	}()
+	err := s.engine.Send(l, command, c)
+	sent = err == nil
+	return err
 }
 
 // Answered implements engine.Answerer.

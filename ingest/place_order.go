@@ -64,13 +64,14 @@ func (s *Server) placeOrder(ctx *fasthttp.RequestCtx, h *head, product []byte) (
 	c.Op, c.Quantity = engine.OpPlace, order.quantity
 	c.SetBuyer(buyer)
 	c.SetKey(h.key)
-	if conn := s.debtor(ctx); conn != nil {
+	if conn := s.debtor(ctx, h); conn != nil {
 		err := conn.owe(s, ctx, l, c)
 		if err == nil {
 			return true
 		}
 		s.concludeOrder(ctx, l, c, time.Since(ctx.Time()), err)
 	} else {
+		settled(ctx)
 		err := s.engine.Do(l, c)
 		s.concludeOrder(ctx, l, c, time.Since(ctx.Time()), err)
 	}
@@ -169,9 +170,13 @@ func appendLocation(dst []byte, o *engine.Order) []byte {
 // replayOrder answers a retry with the order that its key bought.
 func (s *Server) replayOrder(ctx *fasthttp.RequestCtx, id engine.OrderID) {
 	o, ok, err := s.ledger.Order(id)
-	if err != nil || !ok {
+	if err == nil && !ok {
+		s.refuse(ctx, orderForgotten, "The key bought before, in a sale that ended more than a day ago, and that order was pruned since. No second one was made.")
+		return
+	}
+	if err != nil {
 		s.log.ledger(err, id)
-		s.refuse(ctx, outcomeUnknown, "The key bought before, and the order cannot be read now. Ask again with the same Idempotency-Key.")
+		s.refuse(ctx, unavailable, "The key bought before, and the order cannot be read now. Nothing was changed; try again with the same Idempotency-Key.")
 		return
 	}
 	s.answerOrder(ctx, &o)

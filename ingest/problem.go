@@ -25,6 +25,7 @@ const (
 	holdExpired
 	orderFinal
 	orderNotConfirmed
+	orderForgotten
 	stockCommitted
 	stockExceeded
 	productExists
@@ -69,6 +70,7 @@ var problems = [problemCount]struct {
 	holdExpired:          {"hold-expired", "The hold has expired", 410},
 	orderFinal:           {"order-final", "The order is final", 409},
 	orderNotConfirmed:    {"order-not-confirmed", "The order is not confirmed", 409},
+	orderForgotten:       {"order-forgotten", "The order was pruned", 410},
 	stockCommitted:       {"stock-committed", "The stock is sold or held", 409},
 	stockExceeded:        {"stock-exceeded", "The stock would be too large", 409},
 	productExists:        {"product-exists", "The product exists with another stock", 409},
@@ -170,7 +172,7 @@ func (s *Server) closeWith(ctx *fasthttp.RequestCtx, p problem, detail string, m
 	s.refuse(ctx, p, detail, members...)
 	ctx.SetConnectionClose()
 	if c, ok := ctx.Conn().(*connection); ok {
-		c.linger = true
+		c.linger.Store(true)
 	}
 }
 

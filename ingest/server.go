@@ -203,8 +203,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, d := range doors {
 		err = errors.Join(err, d.Close())
 	}
-	err = errors.Join(err, s.http.ShutdownWithContext(ctx))
+	// It closes idle connections, and closing waits for what they owe.
+	down := make(chan error, 1)
+	go func() { down <- s.http.ShutdownWithContext(ctx) }()
+	var late error
+	select {
+	case late = <-down:
+	case <-ctx.Done():
+		late = ctx.Err()
+	}
+	err = errors.Join(err, late)
 	for _, d := range doors {
+		if late != nil {
+			d.abandon()
+		}
 		d.turnings.Wait()
 	}
 	s.sampling.Wait()
@@ -239,6 +251,7 @@ func (s *Server) now(ctx *fasthttp.RequestCtx) int64 {
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	r, id := noRoute, []byte(nil)
 	owed := false
+	h := readHead(ctx.Request.Header.RawHeaders())
 	defer func() {
 		if owed {
 			return // counted when it is paid
@@ -248,8 +261,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			s.closeWith(ctx, internalError, "The request met a fault of the server.")
 			s.log.panicked(ctx, p, debug.Stack())
 		}
-		if s.draining.Load() {
-			ctx.SetConnectionClose() // fasthttp would only once its own shutdown began
+		// fasthttp closes only where it reads "close" and no more, or once its own
+		// shutdown began.
+		if h.close || s.draining.Load() {
+			ctx.SetConnectionClose()
 		}
 		status := ctx.Response.StatusCode()
 		s.meters.of(ctx).requests[r][statusIndex(status)].Add(1)
@@ -258,7 +273,6 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		}
 	}()
 
-	h := readHead(ctx.Request.Header.RawHeaders())
 	if !s.admissible(ctx, &h) {
 		return
 	}
@@ -268,6 +282,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		owed = s.placeOrder(ctx, &h, id)
 		return
 	}
+	settled(ctx)
 	if r == noRoute || r == startRoute {
 		for i := range s.opts.Mounts {
 			if m := &s.opts.Mounts[i]; m.matches(path) {

@@ -129,7 +129,14 @@ func (j *Journal) open() (err error) {
 	if ok, err := j.layout.exists(j.layout.journal()); err != nil || !ok {
 		return damaged("open", j.layout.journal(), "the database is missing")
 	}
-	if j.db, err = openDB(j.layout.journal(), j.journalOptions(false)); err != nil {
+	if j.db, err = openDB(j.layout.journal(), j.journalOptions(false)); err != nil && version == 0 && j.mark.seq == 0 {
+		// The attempt to make it was cut off, and nothing was stored in it.
+		err = errors.Join(j.layout.fs.RemoveAll(j.layout.journal()), j.create())
+		if err == nil {
+			j.db, err = openDB(j.layout.journal(), j.journalOptions(false))
+		}
+	}
+	if err != nil {
 		return openError("open", j.layout.journal(), err)
 	}
 	if err := j.load(); err != nil {
@@ -178,8 +185,11 @@ func (j *Journal) create() error {
 		return fail(err)
 	}
 	if !database {
-		if marked, err := l.exists(l.mark()); err != nil || marked {
-			return damaged("open", l.dir, "it has a mark, but neither a FORMAT nor a database")
+		if m, _, err := openMark(l.fs, l.mark()); err == nil {
+			defer m.close() // it is opened again by who called
+			if m.seq > 0 {
+				return damaged("open", l.dir, "%d events were stored, and it has neither a FORMAT nor a database", m.seq)
+			}
 		}
 		fresh := l.path("journal.new")
 		if err := l.fs.RemoveAll(fresh); err != nil && !isMissing(err) {

@@ -67,7 +67,7 @@ type serveFlags struct {
 	InsecureOpenBuyers bool   `group:"buyers" help:"Listen beyond loopback although anybody may buy in anybody's name. Default: off"`
 
 	Ack            string   `group:"journal" default:"journal" placeholder:"WHEN" help:"journal: answer after the fsync. queue: after the broker's confirm. Default: journal"`
-	Sync           string   `group:"journal" default:"always" placeholder:"WHEN" help:"always: answer after the fsync. none: after the write, and a power cut loses orders. Default: always"`
+	Sync           string   `group:"journal" default:"always" placeholder:"WHEN" help:"always: answer after the fsync. none: before, and a crash or a power cut loses the last orders. Default: always"`
 	Retain         duration `group:"journal" default:"0" placeholder:"TIME" help:"How long orders of ended runs are kept, as in 720h; 0 keeps everything. Default: 0"`
 	AcceptDataLoss bool     `group:"journal" help:"Start although the journal ends before what it once promised. Default: off"`
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -179,4 +181,13 @@ func TestVerify_Report(t *testing.T) {
 	if !a.OK || a.Orders != 3 || a.Keys != 3 || !reflect.DeepEqual(a.Products, want) {
 		t.Errorf("got %+v", a)
 	}
+}
+
+// absent reports whether there is nothing at the path yet.
+func absent(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	return len(entries) == 0, err
 }

@@ -11,9 +11,15 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
+
+	"floodgate/engine"
+	"floodgate/wal"
 )
 
 const (
@@ -96,10 +102,21 @@ type realNode struct {
 	exited  chan struct{}
 }
 
-func launch(t *testing.T, dir string) *realNode {
+func launch(t *testing.T, dir string, args ...string) *realNode {
+	t.Helper()
+	return launchUnder(t, "", dir, args...)
+}
+
+// launchUnder is launch where the system grants less. The limit is what a
+// shell's ulimit takes; empty: none.
+func launchUnder(t *testing.T, limit, dir string, args ...string) *realNode {
 	t.Helper()
 	n := &realNode{t: t, stderr: newOutput(), exited: make(chan struct{})}
-	n.process = exec.Command(binary, "serve", "--addr=127.0.0.1:0", "--data-dir="+dir, "--admin-token="+testToken)
+	args = append([]string{"serve", "--addr=127.0.0.1:0", "--data-dir=" + dir, "--admin-token=" + testToken}, args...)
+	n.process = exec.Command(binary, args...)
+	if limit != "" {
+		n.process = exec.Command("sh", append([]string{"-c", "ulimit " + limit + ` && exec "$0" "$@"`, binary}, args...)...)
+	}
 	n.process.Stderr = n.stderr
 	if err := n.process.Start(); err != nil {
 		t.Fatal(err)
@@ -112,16 +129,49 @@ func launch(t *testing.T, dir string) *realNode {
 	return n
 }
 
-func startReal(t *testing.T, dir string) *realNode {
+func startReal(t *testing.T, dir string, args ...string) *realNode {
 	t.Helper()
-	n := launch(t, dir)
+	return launch(t, dir, args...).ready()
+}
+
+// ready returns once the node may sell.
+func (n *realNode) ready() *realNode {
+	n.t.Helper()
 	select {
 	case addr := <-n.stderr.ready:
 		n.url = "http://" + addr
 	case <-n.exited:
-		t.Fatalf("the node did not start: %v\n%s", n.process.ProcessState, n.stderr)
+		n.t.Fatalf("the node did not start: %v\n%s", n.process.ProcessState, n.stderr)
 	}
 	return n
+}
+
+func (n *realNode) signal(s os.Signal) {
+	n.t.Helper()
+	if err := n.process.Process.Signal(s); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// wantExit waits until the node has ended by itself, and holds its exit code.
+func (n *realNode) wantExit(want int) {
+	n.t.Helper()
+	select {
+	case <-n.exited:
+		if code := n.process.ProcessState.ExitCode(); code != want {
+			n.t.Errorf("exit code %d, want %d:\n%s", code, want, n.stderr)
+		}
+	case <-time.After(patience):
+		n.t.Errorf("the node still runs:\n%s", n.stderr)
+		n.kill()
+	}
+}
+
+// ask is request where an answer must come, with the given status.
+func (n *realNode) ask(want int, method, path, body string, headers ...string) answer {
+	n.t.Helper()
+	p := program{t: n.t, url: n.url}
+	return p.ask(want, method, path, body, headers...)
 }
 
 // kill is kill -9. It returns once the process is gone; killing a process that
@@ -193,13 +243,20 @@ func (c *crashRound) create(n *realNode) {
 func (c *crashRound) sell(n *realNode, random *rand.Rand) {
 	share := random.Float64()
 	life := 5*time.Millisecond + time.Duration(share*share*float64(495*time.Millisecond)) // most lives are short
+	c.sellUntil(n, random, func() {
+		<-time.After(life)
+		n.kill()
+	})
+}
+
+// sellUntil lets buyers buy until end has ended the node.
+func (c *crashRound) sellUntil(n *realNode, random *rand.Rand, end func()) {
 	var buyers sync.WaitGroup
 	for i := range crashBuyers {
 		own := rand.New(rand.NewPCG(random.Uint64(), uint64(i)))
 		buyers.Go(func() { c.buy(n, own, i) })
 	}
-	<-time.After(life)
-	n.kill()
+	end()
 	buyers.Wait()
 }
 
@@ -230,7 +287,8 @@ func (c *crashRound) buy(n *realNode, random *rand.Rand, number int) {
 			if err != nil {
 				return
 			}
-			if a.actionKnown = answer.status == http.StatusOK; !a.actionKnown {
+			a.actionKnown = answer.status == http.StatusOK
+			if !a.actionKnown && answer.status != http.StatusServiceUnavailable && answer.status != http.StatusGatewayTimeout {
 				c.t.Errorf("%s %s: %d %s", a.action, a.location, answer.status, answer.body)
 			}
 		}
@@ -375,4 +433,57 @@ func (c *crashRound) checkBooks(n *realNode) {
 			c.t.Errorf("%s: orders of %d units are known, of %d more may be there, and %d are taken", id, known[id], room[id], taken)
 		}
 	}
+}
+
+// panicEnv names the data directory of a process that is to panic; see TestMain.
+const panicEnv = "FLOODGATE_TEST_PANIC"
+
+// panicInAShard sells one unit, says which, and gives a shard what it cannot decide.
+func panicInAShard(dir string) error {
+	journal, err := wal.Open(wal.Options{Dir: dir, Logger: zerolog.Nop()})
+	if err != nil {
+		return err
+	}
+	found, err := engine.Recover(journal)
+	if err != nil {
+		return err
+	}
+	e, err := engine.New(engine.Options{IDs: journal.IDs(), Snapshots: journal}, journal, found)
+	if err != nil {
+		return err
+	}
+	if _, err := e.Create(&engine.Settings{ID: "p"}, 2); err != nil {
+		return err
+	}
+	for _, op := range []engine.Op{engine.OpPlace, 200} {
+		c := engine.AcquireCommand()
+		c.Op, c.Quantity = op, 1
+		if err := e.Do(e.Listing([]byte("p")), c); err != nil {
+			return err
+		}
+		fmt.Println(c.Answer.ID)
+	}
+	return nil
+}
+
+// FAULTS.md, F12: nothing goes on beside a shard that panicked, whose memory
+// nobody can trust. What was acknowledged before is there after a restart.
+func TestCrash_PanicInAShard(t *testing.T) {
+	dir := t.TempDir()
+	process := exec.Command(os.Args[0])
+	process.Env = append(os.Environ(), panicEnv+"="+dir)
+	stderr := newOutput()
+	process.Stderr = stderr
+	stdout, err := process.Output()
+	if err == nil || process.ProcessState.ExitCode() <= exitFine || !strings.Contains(stderr.String(), "engine.(*shard)") {
+		t.Fatalf("the process survived: %v\n%s%s", err, stdout, stderr)
+	}
+	ids := strings.Fields(string(stdout))
+	if len(ids) != 1 {
+		t.Fatalf("it said %q", stdout)
+	}
+	n := startReal(t, dir)
+	n.ask(http.StatusOK, "GET", "/v1/orders/"+ids[0], "")
+	n.ask(http.StatusCreated, "POST", "/v1/products/p/orders", "")
+	n.ask(http.StatusConflict, "POST", "/v1/products/p/orders", "")
 }

@@ -158,9 +158,9 @@ func pruneBefore(journal *wal.Journal, now time.Time, retain time.Duration) (rem
 	if err != nil {
 		return 0, err
 	}
-	kept, err := journal.SeqAt(now.Add(-retain).UnixMilli())
+	kept, err := journal.SeqAt(now.Add(-retain).UnixMilli(), needed)
 	if err != nil {
 		return 0, err
 	}
-	return journal.Prune(min(needed, kept) - 1)
+	return journal.Prune(kept - 1)
 }

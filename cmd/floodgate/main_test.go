@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +24,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(panicEnv); dir != "" { // this process is a test's, and ends here
+		fmt.Fprintln(os.Stderr, panicInAShard(dir))
+		os.Exit(exitFine)
+	}
 	dir, err := os.MkdirTemp("", "floodgate-test-*")
 	if err != nil {
 		panic(err)
@@ -192,6 +198,84 @@ func (p *program) ask(want int, method, path, body string, headers ...string) an
 	return a
 }
 
+// patience is how long a test waits for what must happen. No test takes it.
+const patience = 30 * time.Second
+
+// until asks again and again until it holds.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick, end := time.NewTicker(2*time.Millisecond), time.After(patience)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// line is one connection of a client, and nothing behind it that would ask twice.
+type line struct {
+	net.Conn
+	reader *bufio.Reader
+}
+
+// dial opens so many connections to a node. The test's end closes them.
+func dial(t *testing.T, url string, connections int) []*line {
+	t.Helper()
+	lines := make([]*line, connections)
+	for i := range lines {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		lines[i] = &line{c, bufio.NewReaderSize(c, 1024)}
+	}
+	return lines
+}
+
+func (l *line) send(method, path, body string, headers ...string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: floodgate\r\n", method, path)
+	for _, h := range headers {
+		fmt.Fprintf(&b, "%s\r\n", h)
+	}
+	if body != "" {
+		b.WriteString("Content-Type: application/json\r\n")
+	}
+	fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n%s", len(body), body)
+	_, err := io.WriteString(l, b.String())
+	return err
+}
+
+func (l *line) read() (answer, error) {
+	response, err := http.ReadResponse(l.reader, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	all, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, response.Header, string(all)}, err
+}
+
+func (l *line) ask(method, path, body string, headers ...string) (answer, error) {
+	if err := l.send(method, path, body, headers...); err != nil {
+		return answer{}, err
+	}
+	return l.read()
+}
+
+// is reports whether the answer is this problem, as complete as a client needs it.
+func (a answer) is(status int, problem string) bool {
+	return a.status == status && strings.Contains(a.body, `"urn:floodgate:problem:`+problem+`"`) &&
+		(status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests || a.header.Get("Retry-After") != "")
+}
+
 func decode[T any](t testing.TB, body string) (v T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(body), &v); err != nil {
@@ -205,6 +289,7 @@ type orderJSON struct {
 	Quantity                             int64
 	PriceMinor                           int64  `json:"price_minor"`
 	AcceptedAt                           string `json:"accepted_at"`
+	ExpiresAt                            string `json:"expires_at"`
 	Settled                              bool
 }
 

@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +24,8 @@ const (
 	// drainFor bounds how long a stop waits for clients to take their answers. It
 	// is less than the ten seconds after which supervisors lose their patience.
 	drainFor = 8 * time.Second
+	// stopFor bounds the whole stop, the disk's part of it included.
+	stopFor = 9 * time.Second
 	// holdGrace is how long a hold lives at least after a restart: its buyer
 	// could not confirm while the node was down.
 	holdGrace = 30 * time.Second
@@ -72,7 +74,7 @@ type node struct {
 	failed chan error // the first reason to end that is not a signal
 
 	adminToken string
-	fresh      bool // the data directory was made by this start
+	fresh      bool // nothing was ever stored in the data directory
 	journal    *wal.Journal
 	engine     *engine.Engine
 	disk       *diskWatch
@@ -90,13 +92,13 @@ func (n *node) start() error {
 		name string
 		do   func() error
 	}{
-		{"1. lock and open the journal", n.openJournal}, // first, so that a second process changes nothing
-		{"2. recover what was sold", n.recover},
-		{"3. make the demo product", n.makeDemo},
-		{"4. make the server", n.makeServer},
-		{"5. watch the disk", n.watchDisk}, // before the first order, which may find no room
-		{"6. listen", n.listen},            // a connection is a promise to answer
-		{"7. say so", n.announce},
+		{"lock and open the journal", n.openJournal}, // first, so that a second process changes nothing
+		{"recover what was sold", n.recover},
+		{"make the demo product", n.makeDemo},
+		{"make the server", n.makeServer},
+		{"watch the disk", n.watchDisk}, // before the first order, which may find no room
+		{"listen", n.listen},            // a connection is a promise to answer
+		{"say so", n.announce},
 	} {
 		if err := step.do(); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
@@ -123,7 +125,7 @@ func (n *node) wait(ctx context.Context) error {
 // stop undoes start in reverse. Why is nil where the node was asked to stop.
 // Whatever was not made is not there to be stopped.
 func (n *node) stop(why error) error {
-	limit := drainFor
+	began, limit := time.Now(), drainFor
 	if why != nil {
 		limit = 2 * time.Second // those who wait for a journal that failed wait in vain
 	}
@@ -142,14 +144,36 @@ func (n *node) stop(why error) error {
 			<-n.serving
 		}
 	}
+	closed := make(chan error, 1)
+	// A journal that failed may hang for ever. There is nothing in memory that the
+	// disk may still be given, so then the process just ends.
+	broken := why != nil && n.journal != nil && n.journal.Err() != nil
+	go func() { closed <- n.close(broken) }()
+	select {
+	case err := <-closed:
+		faults = append(faults, err)
+	case <-time.After(time.Until(began.Add(stopFor))):
+		// What was acknowledged is on the disk already, and nobody was promised
+		// the rest: a restart finds out what became of it.
+		const said = "the disk does not answer: not waiting for it any longer"
+		if n.flags.Sync == "none" {
+			faults = append(faults, errors.New(said+", and with --sync=none the last orders may be lost"))
+		} else {
+			n.log.Warn().Msg(said)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// close closes what keeps the orders, unless that is broken. It waits for the disk.
+func (n *node) close(broken bool) error {
 	if n.keeping != nil {
 		n.keeping.stop()
 	}
-	if why != nil && n.journal != nil && n.journal.Err() != nil {
-		// What failed may hang for ever. There is nothing in memory that the
-		// disk may still be given, so the process just ends.
+	if broken {
 		return nil
 	}
+	var faults []error
 	if n.engine != nil {
 		faults = append(faults, n.engine.Close())
 	}
@@ -160,9 +184,6 @@ func (n *node) stop(why error) error {
 }
 
 func (n *node) openJournal() (err error) {
-	if n.fresh, err = absent(n.flags.DataDir); err != nil {
-		return err
-	}
 	n.journal, err = wal.Open(wal.Options{
 		Dir:            n.flags.DataDir,
 		FS:             n.main.FS,
@@ -182,15 +203,6 @@ func (n *node) fail(err error) {
 	}
 }
 
-// absent reports whether there is nothing at the path yet.
-func absent(dir string) (bool, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return true, nil
-	}
-	return len(entries) == 0, err
-}
-
 func (n *node) recover() error {
 	began := time.Now()
 	found, err := engine.Recover(n.journal)
@@ -202,7 +214,7 @@ func (n *node) recover() error {
 		n.log.Warn().Time("last_event", time.UnixMilli(last)).Msg("the clock was set back since the last order")
 	}
 	found.GraceHolds(now.Add(holdGrace).UnixMilli())
-	n.fresh = n.fresh && found.Seq == 0
+	n.fresh = found.Seq == 0
 	n.engine, err = engine.New(engine.Options{
 		Shards:     n.flags.Shards.n,
 		IDs:        n.journal.IDs(),
@@ -213,7 +225,7 @@ func (n *node) recover() error {
 		return err
 	}
 	n.log.Info().Int("products", len(found.Products)).Uint64("sequence", found.Seq).Uint64("replayed", found.Replayed).
-		Dur("took", time.Since(began)).Msg("recovered")
+		Dur("took_ms", time.Since(began)).Msg("recovered")
 	return nil
 }
 
@@ -222,14 +234,15 @@ func (n *node) snapshotMade(seq uint64, products int, took time.Duration, err er
 		n.log.Error().Err(err).Msg("a snapshot failed; the journal has everything, a restart takes longer")
 		return
 	}
-	n.log.Info().Uint64("sequence", seq).Int("products", products).Dur("took", took).Msg("snapshot made")
+	n.log.Info().Uint64("sequence", seq).Int("products", products).Dur("took_ms", took).Msg("snapshot made")
 }
 
 const demoStock = 100
 
-// makeDemo gives a first start something to sell.
+// makeDemo gives a first start something to sell. So does the start after one
+// that was killed before it got here.
 func (n *node) makeDemo() error {
-	if !n.fresh || len(n.engine.Listings()) > 0 {
+	if !n.fresh {
 		return nil
 	}
 	answer, err := n.engine.Create(&engine.Settings{
@@ -305,7 +318,7 @@ func (n *node) checks() []ingest.Check {
 	durability := ingest.Check{Name: "sync", Ready: true, State: "always"}
 	if n.flags.Sync == "none" {
 		durability.State = "none"
-		durability.Detail = "Orders are acknowledged before they are synced: a power cut loses some of them."
+		durability.Detail = "Orders are acknowledged before they are on disk: a crash of the process or a power cut loses the last of them."
 	}
 	return []ingest.Check{journal, durability, n.disk.check()}
 }
@@ -319,6 +332,9 @@ func (n *node) watchDisk() error {
 func (n *node) listen() error {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", n.flags.Addr)
 	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%s: %w (is a node running already? --addr chooses another address)", n.flags.Addr, syscall.EADDRINUSE)
+		}
 		return err
 	}
 	n.addr = listener.Addr()
@@ -387,8 +403,8 @@ func (n *node) announce() error {
 		line("Buyers", "anybody on this machine")
 	}
 	if f.Sync == "none" {
-		line("Durability", "%s", paint("31", "--sync=none: a power cut loses orders that were acknowledged"))
-		n.log.Warn().Msg("--sync=none: orders are acknowledged before they are synced, a power cut loses some of them")
+		line("Durability", "%s", paint("31", "--sync=none: a crash or a power cut loses orders that were acknowledged"))
+		n.log.Warn().Msg("--sync=none: orders are acknowledged before they are on disk, a crash of the process or a power cut loses the last of them")
 	}
 	fmt.Fprintln(&b)
 	line("Buy one", "curl -X POST %s%s/buy", header, url)
@@ -399,7 +415,8 @@ func (n *node) announce() error {
 	if _, err := fmt.Fprint(n.main.Stdout, b.String()); err != nil {
 		n.log.Warn().Err(err).Msg("nobody reads what is said on start")
 	}
+	v, _ := versions()
 	n.log.Info().Str("addr", n.addr.String()).Str("node", f.NodeName).Str("data_dir", dir).Bool("beyond_loopback", beyond).
-		Str("sync", f.Sync).Int("shards", f.Shards.n).Str("version", version).Msg("ready")
+		Str("sync", f.Sync).Int("shards", f.Shards.n).Str("version", v).Msg("ready")
 	return nil
 }

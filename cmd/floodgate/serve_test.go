@@ -46,6 +46,26 @@ func TestServe_Demo(t *testing.T) {
 	p.ask(http.StatusOK, "GET", "/readyz", "")
 }
 
+// Ensure a first start that was killed before it made the demo product does not
+// leave a node with nothing to sell.
+func TestServe_DemoAfterAStartThatWasKilled(t *testing.T) {
+	dir := t.TempDir()
+	journal, err := wal.Open(wal.Options{Dir: dir, Logger: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := journal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := serve(t, dir)
+	p.ask(http.StatusCreated, "POST", "/buy", "")
+	p.drain(exitFine)
+	again := serve(t, dir)
+	if got := decode[productJSON](t, again.ask(http.StatusOK, "GET", "/v1/products/demo", "").body); got.Remaining != 99 {
+		t.Errorf("demo is %+v", got)
+	}
+}
+
 // Ensure the random admin token is said once, works, and that a configured one
 // is never said.
 func TestServe_AdminToken(t *testing.T) {
@@ -333,6 +353,46 @@ func TestServe_DiskFails(t *testing.T) {
 			again.ask(http.StatusOK, "GET", kept.header.Get("Location"), "")
 		})
 	}
+}
+
+// FAULTS.md, F06 and F22: a stop does not wait for a disk that does not answer,
+// nor for clients that keep their connections. What it acknowledged is there.
+func TestServe_DrainOnAStalledDisk(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	var stalled atomic.Bool
+	stuck, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	p := serveOn(t, errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if stalled.Load() && op.Kind == errorfs.OpFileSyncData {
+			once.Do(func() { close(stuck) })
+			<-release
+		}
+		return nil
+	})), "/data")
+	kept := p.ask(http.StatusCreated, "POST", "/buy", "") // and the connection is kept
+	stalled.Store(true)
+	answered := make(chan answer, 1)
+	go func() {
+		a, _ := request(t.Context(), "POST", p.url+"/buy", "", "Idempotency-Key: k")
+		answered <- a
+	}()
+	<-stuck
+	began := time.Now()
+	p.drain(exitFine)
+	if took := time.Since(began); took >= 10*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	if a := <-answered; a.status != http.StatusGatewayTimeout && a.status != http.StatusServiceUnavailable {
+		t.Errorf("a disk that does not answer, and the answer is %d %s", a.status, a.body)
+	}
+	if !strings.Contains(p.stderr.String(), "the disk does not answer") {
+		t.Errorf("nobody is told:\n%s", p.stderr)
+	}
+	close(release)
+
+	again := serveOn(t, disk.CrashClone(vfs.CrashCloneCfg{}), "/data")
+	again.ask(http.StatusOK, "GET", kept.header.Get("Location"), "")
+	again.ask(http.StatusCreated, "POST", "/buy", "", "Idempotency-Key: k")
 }
 
 // Ensure the real process ignores SIGHUP, and drains on SIGTERM.

@@ -17,10 +17,16 @@ func (*versionCommand) run(_ context.Context, m *Main) error {
 	return err
 }
 
-// versionLine returns version, commit and Go version. A binary that was built
-// without the linker's flags knows what the toolchain noted in it.
+// versionLine returns version, commit and Go version.
 func versionLine() string {
-	v, c := version, commit
+	v, c := versions()
+	return fmt.Sprintf("floodgate %s, commit %s, %s %s/%s", v, c, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// versions returns version and commit. A binary that was built without the
+// linker's flags knows what the toolchain noted in it.
+func versions() (v, c string) {
+	v, c = version, commit
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v == "" {
 			v = info.Main.Version
@@ -37,5 +43,5 @@ func versionLine() string {
 	if c == "" {
 		c = "unknown"
 	}
-	return fmt.Sprintf("floodgate %s, commit %s, %s %s/%s", v, c, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return v, c
 }

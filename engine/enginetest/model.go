@@ -18,7 +18,6 @@ type Model struct {
 	Stock          int64
 	Paused         bool
 	Opened, Closed bool
-	Grace          int64 // no hold runs out before this time
 
 	Ledger []*ModelOrder
 	ended  map[uint32]int64 // when each earlier run ended
@@ -27,7 +26,8 @@ type Model struct {
 // ModelOrder is an order as the model remembers it.
 type ModelOrder struct {
 	engine.Order
-	Restocked bool // the refund gave the units back
+	Restocked bool  // the refund gave the units back
+	Grace     int64 // the hold does not run out before this time
 }
 
 // NewModel returns a product that does not exist yet.
@@ -85,7 +85,14 @@ func (m *Model) Expire(now int64) {
 }
 
 func (m *Model) overdue(o *ModelOrder, now int64) bool {
-	return o.Status == engine.Held && now >= max(o.Deadline, m.Grace)
+	return o.Status == engine.Held && now >= max(o.Deadline, o.Grace)
+}
+
+// Restart is what a restart means to the holds that are there.
+func (m *Model) Restart(grace int64) {
+	for _, o := range m.Ledger {
+		o.Grace = grace
+	}
 }
 
 func (m *Model) place(s Step, now int64, a *engine.Answer) {
