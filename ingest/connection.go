@@ -208,7 +208,7 @@ func (c *connection) Write(p []byte) (int, error) {
 	}
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	now := time.Now()
+	now := c.door.now()
 	c.idle, c.idleSince, c.requestBy = true, now, time.Time{}
 	return c.write(p, now)
 }

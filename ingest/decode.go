@@ -1,6 +1,10 @@
 package ingest
 
-import "floodgate/engine"
+import (
+	"bytes"
+
+	"floodgate/engine"
+)
 
 // orderRequest is the body of a request to buy.
 type orderRequest struct {
@@ -16,6 +20,9 @@ const mustBeID = "must be a string of 1 to 64 of A-Z a-z 0-9 . _ -"
 func decodeOrder(body []byte) (orderRequest, fault) {
 	r := orderRequest{quantity: 1}
 	if len(body) == 0 {
+		return r, fault{}
+	}
+	if r, ok := decodePlainOrder(body); ok {
 		return r, fault{}
 	}
 	o, f := openObject(body)
@@ -49,4 +56,27 @@ func decodeOrder(body []byte) (orderRequest, fault) {
 			return r, fault{fieldName(name), "is not a field of this request"}
 		}
 	}
+}
+
+// decodePlainOrder reads {"buyer":"…","quantity":N}, as most programs write it. It
+// reports false for every other form and for every fault: those are read with
+// care above.
+func decodePlainOrder(body []byte) (r orderRequest, ok bool) {
+	rest, ok := bytes.CutPrefix(body, []byte(`{"buyer":"`))
+	if !ok {
+		return r, false
+	}
+	n := 0
+	for n < len(rest) && idBytes[rest[n]] {
+		n++
+	}
+	r.buyer = rest[:n]
+	if rest, ok = bytes.CutPrefix(rest[n:], []byte(`","quantity":`)); !ok || n == 0 || n > engine.MaxID {
+		return r, false
+	}
+	for n = 0; n < len(rest) && '0' <= rest[n] && rest[n] <= '9' && r.quantity <= engine.MaxQuantity; n++ {
+		r.quantity = 10*r.quantity + int64(rest[n]-'0')
+	}
+	ok = n > 0 && rest[0] != '0' && r.quantity <= engine.MaxQuantity && string(rest[n:]) == "}"
+	return r, ok
 }

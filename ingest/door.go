@@ -23,6 +23,9 @@ type door struct {
 	readTimeout, writeTimeout, idleTimeout time.Duration
 	slack                                  time.Duration // how early a deadline may be
 
+	opened time.Time
+	passed atomic.Int64 // since then, as the clock last saw it
+
 	inside   atomic.Int64
 	turned   atomic.Uint64
 	turning  chan struct{} // bounds how many are being turned away at once
@@ -32,6 +35,8 @@ type door struct {
 	all    map[*connection]struct{} // that are inside
 	shut   bool
 	closed chan struct{}
+	over   chan struct{} // nobody is inside any more
+	ended  sync.Once
 }
 
 // turningAtOnce bounds the goroutines that tell clients there is no room.
@@ -45,6 +50,26 @@ func newDoor(l net.Listener, o *Options) *door {
 		slack:   min(deadlineSlack, o.ReadTimeout/10, o.WriteTimeout/10, o.IdleTimeout/10),
 		all:     make(map[*connection]struct{}),
 		closed:  make(chan struct{}),
+		over:    make(chan struct{}),
+		opened:  time.Now(),
+	}
+}
+
+// now returns the time, or a little before it: at most half the slack. Each
+// answer asks, and the system's clock would cost more than the deadline is worth.
+func (d *door) now() time.Time { return d.opened.Add(time.Duration(d.passed.Load())) }
+
+// runClock moves now on until end.
+func (d *door) runClock() {
+	ticker := time.NewTicker(max(d.slack/2, time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-d.over:
+			return
+		case now := <-ticker.C:
+			d.passed.Store(int64(now.Sub(d.opened)))
+		}
 	}
 }
 
@@ -135,6 +160,12 @@ func (d *door) turnAway(c net.Conn) {
 		defer c.Close()
 		drain(c)
 	}()
+}
+
+// end waits for what the door still does, once nobody is inside.
+func (d *door) end() {
+	d.ended.Do(func() { close(d.over) })
+	d.turnings.Wait()
 }
 
 // left is called once by each connection that closes.

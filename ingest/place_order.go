@@ -195,7 +195,8 @@ func (s *Server) refuseOrder(ctx *fasthttp.RequestCtx, l *engine.Listing, o engi
 	switch o {
 	case engine.SoldOut:
 		if a.Remaining == 0 {
-			s.writeProblem(ctx, soldOut, soldOutBody)
+			s.writeProblem(ctx, soldOut, nil)
+			ctx.Response.SetBodyRaw(soldOutBody)
 			return
 		}
 		s.refuse(ctx, soldOut, "Fewer units are left than were asked for.", number("remaining", a.Remaining))

@@ -180,6 +180,7 @@ func (s *Server) Serve(l net.Listener) error {
 		return ErrClosed
 	}
 	s.doors = append(s.doors, d)
+	d.turnings.Go(d.runClock)
 	s.mu.Unlock()
 	if err := s.http.Serve(d); err != nil {
 		return fmt.Errorf("ingest: accept connections: %w", err)
@@ -217,7 +218,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if late != nil {
 			d.abandon()
 		}
-		d.turnings.Wait()
+		d.end()
 	}
 	s.sampling.Wait()
 	if err != nil {
