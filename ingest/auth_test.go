@@ -204,7 +204,7 @@ func TestAuth_Buyer(t *testing.T) {
 	})
 }
 
-// FAULTS.md, S1 to S3 and S5: each of these tokens is refused.
+// Fault list, S1 to S3 and S5: each of these tokens is refused.
 func TestAuth_Refuses(t *testing.T) {
 	ed, other, p256, rs := newEd25519(t, "ed"), newEd25519(t, "ed"), newP256(t, "p256"), newRSA(t, "rs")
 	options := ingest.AuthOptions{
@@ -324,7 +324,7 @@ func TestAuth_Refuses(t *testing.T) {
 	})
 }
 
-// FAULTS.md, S4 and S7: a bad configuration is refused, and every fault of it
+// Fault list, S4 and S7: a bad configuration is refused, and every fault of it
 // named at once, none of them quoting a secret.
 func TestNewAuth_Faults(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.json")
@@ -373,7 +373,7 @@ func TestNewAuth_Faults(t *testing.T) {
 	}
 }
 
-// FAULTS.md, S6: the admin API opens to the admin token and to a JWT with the
+// Fault list, S6: the admin API opens to the admin token and to a JWT with the
 // role, and to nothing that is nearly one of them.
 func TestAuth_Admin(t *testing.T) {
 	const token = "0123456789abcdef0123456789abcdef"

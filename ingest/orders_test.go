@@ -157,7 +157,7 @@ func TestOrders_refund_is_once_and_returns_stock_if_asked(t *testing.T) {
 	}
 }
 
-// FAULTS.md, S30: the audit tells what was done, and not what was asked for twice.
+// Fault list, S30: the audit tells what was done, and not what was asked for twice.
 func TestOrders_S30_a_refund_is_audited_once(t *testing.T) {
 	var log lockedBuffer
 	n := sale(t, func(o *ingest.Options) { o.Logger = zerolog.New(&log) })

@@ -361,7 +361,7 @@ func TestOwing_a_shutdown_waits_for_no_order_longer_than_it_may(t *testing.T) {
 	close(release)
 }
 
-// FAULTS.md, F12: a panic costs one request, wherever it comes from.
+// Fault list, F12: a panic costs one request, wherever it comes from.
 func TestOwing_a_panic_leaves_no_debt(t *testing.T) {
 	t.Run("where the order is handed over", func(t *testing.T) {
 		var broken atomic.Bool
@@ -445,7 +445,7 @@ func TestOrders_a_ledger_that_cannot_be_read_is_a_503(t *testing.T) {
 	}
 }
 
-// FAULTS.md, F44: a client that goes away leaves an order or none, and nothing else.
+// Fault list, F44: a client that goes away leaves an order or none, and nothing else.
 func TestOwing_clients_that_go_away_leave_nothing_behind(t *testing.T) {
 	n := start(t, nil)
 	n.product(engine.Settings{ID: "demo"}, 1_000_000)

@@ -466,7 +466,7 @@ func panicInAShard(dir string) error {
 	return nil
 }
 
-// FAULTS.md, F12: nothing goes on beside a shard that panicked, whose memory
+// Fault list, F12: nothing goes on beside a shard that panicked, whose memory
 // nobody can trust. What was acknowledged before is there after a restart.
 func TestCrash_PanicInAShard(t *testing.T) {
 	dir := t.TempDir()

@@ -416,7 +416,7 @@ func (s *site) returns(t *testing.T) {
 	s.soldOut(t, "returned", stock)
 }
 
-// restock has an admin add and take away while buyers buy (FAULTS.md, F82).
+// restock has an admin add and take away while buyers buy (fault list, F82).
 func (s *site) restock(t *testing.T) {
 	stock := int64(20)
 	path := s.sell(t, "moved", int(stock), 0, 0)

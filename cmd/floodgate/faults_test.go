@@ -148,7 +148,7 @@ func gauge(t *testing.T, n *realNode, name string) int {
 	return int(value)
 }
 
-// atRest waits until clients left nothing behind (FAULTS.md, I12): no connection
+// atRest waits until clients left nothing behind (fault list, I12): no connection
 // but the one that asks, and no more goroutines than that. Those that served
 // clients wait some seconds for others before they go.
 func atRest(t *testing.T, n *realNode, goroutines int) {

@@ -324,7 +324,7 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// FAULTS.md, F20: a disk that refuses a write ends the process with exit code 1,
+// Fault list, F20: a disk that refuses a write ends the process with exit code 1,
 // and nothing is acknowledged that a restart does not find.
 func TestServe_DiskFails(t *testing.T) {
 	for _, refuse := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData} {
@@ -355,7 +355,7 @@ func TestServe_DiskFails(t *testing.T) {
 	}
 }
 
-// FAULTS.md, F06 and F22: a stop does not wait for a disk that does not answer,
+// Fault list, F06 and F22: a stop does not wait for a disk that does not answer,
 // nor for clients that keep their connections. What it acknowledged is there.
 func TestServe_DrainOnAStalledDisk(t *testing.T) {
 	disk := vfs.NewCrashableMem()
