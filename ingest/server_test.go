@@ -357,6 +357,9 @@ func TestStartPage_runs_no_script(t *testing.T) {
 	if strings.Contains(a.body, "<script") || strings.Contains(a.body, "style=") || !strings.Contains(a.body, "curl") {
 		t.Error(a.body)
 	}
+	if strings.Contains(a.body, "127.0.0.1:3000") || !strings.Contains(a.body, "curl -i -X POST http://127.0.0.1:") {
+		t.Error("the page does not name the address it was asked at")
+	}
 }
 
 func TestMetrics_S23_count_and_never_grow_with_what_clients_choose(t *testing.T) {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -31,5 +32,7 @@ func (p startPage) write(ctx *fasthttp.RequestCtx) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache")
-	ctx.Response.SetBodyRaw(startHTML)
+	// The address the client reached, as the socket knows it: what a client says of
+	// it does not get into a line that people paste into a shell.
+	ctx.Response.SetBodyRaw(bytes.ReplaceAll(startHTML, []byte("127.0.0.1:3000"), []byte(ctx.LocalAddr().String())))
 }
