@@ -522,3 +522,31 @@ func TestConnection_a_busy_client_is_not_cut_off(t *testing.T) {
 		r.next(200)
 	}
 }
+
+// Ensure that an owed 201, which is put together by hand, has the bytes that
+// fasthttp gives the same answer: the retry's, but for what only a retry has.
+func TestOwing_an_answer_made_by_hand_is_the_one_fasthttp_makes(t *testing.T) {
+	n := sale(t, nil)
+	first := post("/buy", 2, "Idempotency-Key: k")
+	both := n.raw(first + post("/buy", 2, "Idempotency-Key: k", "Connection: close"))
+	at := strings.LastIndex(both, "HTTP/1.1 201 Created")
+	if at <= 0 {
+		t.Fatalf("not two orders: %q", both)
+	}
+	plain := func(answer string) string {
+		var lines []string
+		for line := range strings.SplitSeq(answer, "\r\n") {
+			if line != "Idempotent-Replayed: true" && line != "Connection: close" && !strings.HasPrefix(line, "Date: ") {
+				lines = append(lines, line)
+			}
+		}
+		return strings.Join(lines, "\n")
+	}
+	owed, retried := plain(both[:at]), plain(both[at:])
+	if owed != retried {
+		t.Errorf("owed\n%s\nretried\n%s", owed, retried)
+	}
+	if !strings.Contains(both[:at], "\r\nDate: ") || !strings.Contains(both[at:], "Idempotent-Replayed: true") {
+		t.Errorf("%q", both)
+	}
+}

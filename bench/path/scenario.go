@@ -39,7 +39,7 @@ var scenarios = []scenario{
 	{Name: "accepted", About: "every request wins; answered after the fsync", sync: "always", stock: plenty, wins: all},
 	{Name: "limited", About: "accepted, with a limit of 2 a buyer", sync: "always", stock: plenty, limit: 2, wins: all},
 	{Name: "keyed", About: "accepted, each with an Idempotency-Key", sync: "always", stock: plenty, keyed: true, wins: all},
-	{Name: "unsynced", About: "accepted under --sync=none: a power cut loses orders", sync: "none", stock: plenty, wins: all},
+	{Name: "unsynced", About: "accepted under --sync=none: a crash or a power cut loses orders", sync: "none", stock: plenty, wins: all},
 	{Name: "sellout", About: "20,000 units sold out on the way, each run anew: books exact to the unit", sync: "always", stock: 20_000, wins: some},
 }
 

@@ -88,17 +88,24 @@ type guardedEngine struct {
 }
 
 func (g guardedEngine) Do(l *engine.Listing, c *engine.Command) error {
-	if c.Op == engine.OpPlace && g.disk.full.Load() {
-		return ingest.ErrStorageFull
+	if err := g.refusal(c); err != nil {
+		return err
 	}
 	return g.Engine.Do(l, c)
 }
 
 func (g guardedEngine) Send(l *engine.Listing, c *engine.Command, to engine.Answerer) error {
+	if err := g.refusal(c); err != nil {
+		return err
+	}
+	return g.Engine.Send(l, c, to)
+}
+
+func (g guardedEngine) refusal(c *engine.Command) error {
 	if c.Op == engine.OpPlace && g.disk.full.Load() {
 		return ingest.ErrStorageFull
 	}
-	return g.Engine.Send(l, c, to)
+	return nil
 }
 
 // housekeeping is what a node does beside selling: one goroutine, from start to
