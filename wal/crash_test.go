@@ -251,6 +251,20 @@ func refuseOnce(t *testing.T, n int32, refusal error) bool {
 		if err := j.Close(); !errors.Is(err, wal.ErrFailed) {
 			t.Fatalf("write %d: Close returned %v after the failure", n, err)
 		}
+		return true
+	}
+	// Every append was done when the disk refused something in the background.
+	// Nobody may have noticed yet; then closing does, or need not.
+	closed := make(chan error, 1)
+	go func() { closed <- j.Close() }()
+	mu.Unlock()
+	defer mu.Lock()
+	select {
+	case err := <-closed:
+		if err != nil && !errors.Is(err, wal.ErrFailed) {
+			t.Fatalf("write %d: Close returned %v", n, err)
+		}
+	case <-fatal:
 	}
 	return true
 }
